@@ -1,0 +1,507 @@
+"""The timed engine: requests for blocks go through a hierarchy of tiers, and every device and link has finite service.
+
+Events are the arrivals of requests, the moments at which a transfer reaches its next device or link, and those at which
+one is complete; each server sees its work in order of time. A transfer is cut through: it enters the next server when
+its first byte gets there, so that unloaded it takes the sum of the latencies and its size over the smallest
+bandwidth on the way, and queues wherever a server is held by others.
+
+Residency changes when a request arrives (see `residency.py`), data follow: a block that is being fetched counts as
+resident, and requests for it wait for that fetch (delayed hits; Atre et al., SIGCOMM 2020). Filling upper tiers, copies,
+demotions and write-backs run beside the requests and share devices and links with them. A block may be evicted while it
+is still on its way; those who wait for it are served all the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sim.engines.residency import (
+    DAEMON,
+    DEMAND,
+    END,
+    FAULT,
+    FILLS,
+    HELD,
+    HITS,
+    LOOKUPS,
+    PREFETCHED,
+    PREFETCHES,
+    PREFETCHING,
+    RESIDENT,
+    STARTED,
+    USED,
+    WRITTEN_LEVEL,
+    access,
+    forget_moves,
+)
+from sim.kernels.address_index import find_or_add
+from sim.kernels.compile import inlined, kernel
+from sim.kernels.event_heap import EventHeap, make_heap, pop, push
+from sim.policy import Request
+
+NOBODY = -1
+
+HIT, DELAYED_HIT, FETCH, WRITE = 0, 1, 2, 3  # outcome of a request
+OUTCOMES = ("hit", "delayed_hit", "fetch", "write")
+
+REQUEST, FILL, MOVE, PREFETCH = 0, 1, 2, 3  # purpose of a transfer
+PURPOSES = ("request", "fill", "move", "prefetch")
+
+FROM_LEVEL, TO_LEVEL, FILL_LEVEL, BETWEEN_LEVELS = 0, 1, 2, 3  # kinds of route
+
+FINISHED, AT_LIMIT, NEEDS_ROOM, NEEDS_BLOCKS, FAULTY = 0, 1, 2, 3, 4  # why `advance` returned
+
+QUEUE_NS, DEVICE_NS, LINK_NS, WAIT_NS = 0, 1, 2, 3
+PARTS = ("queue_ns", "device_ns", "link_ns", "wait_ns")
+
+ARRIVAL = -1  # event of a closed loop: a client sends its next request
+
+# columns of a transfer: float64 (the parts of its time so far are at QUEUE_NS, DEVICE_NS, LINK_NS) and int64
+HEAD_NS, TAIL_NS = 3, 4  # when the first byte reaches the next stage, the last byte has passed those so far
+BLOCK, ROW, SIZE, PURPOSE, SOURCE_LEVEL, TO_FILL, STAGE, LAST_STAGE, WAITING, NEXT_FREE = range(10)
+
+SERVER, ROW_OF_MODEL, COLUMN, IS_WRITE, PART = range(5)  # columns of a stage of a route
+
+ISSUED, COMPLETED, REJOINED, EVENTS, DRAWN, FREE, FREE_COUNT, PROPOSED, KNOWN, TO_START = range(10)  # counts of a run
+NOW, LAST_COMPLETION = 0, 1
+
+
+class Workload(NamedTuple):
+    """The accesses to serve; a column that the trace does not have is empty."""
+
+    block: np.ndarray  # int32[n]
+    arrival_ns: np.ndarray  # float64[n], empty in a closed loop
+    size_bytes: np.ndarray  # int64[n], empty: the block's own size
+    op: np.ndarray  # uint8[n] 1 is a write
+    tenant: np.ndarray  # int32[n]
+    next_access: np.ndarray  # int64[n]
+    think_ns: np.ndarray  # float64[n], closed loop: from a client's previous completion to this request
+    position: np.ndarray  # int32[n] of the block within its LLM call
+
+
+class Answers(NamedTuple):
+    """What became of each request."""
+
+    latency_ns: np.ndarray  # float64[n], NaN until it is complete
+    arrival_ns: np.ndarray  # float64[n], the trace's own in an open loop
+    parts_ns: np.ndarray  # float32[n, 4] queue, device, link, waiting for another's fetch
+    level: np.ndarray  # int8[n] that served it
+    outcome: np.ndarray  # int8[n]
+    next_waiting: np.ndarray  # int32[n] list of those that wait for the same fetch
+
+
+class Traffic(NamedTuple):
+    """What passed each server: a column per device direction and link direction."""
+
+    bytes: np.ndarray  # int64[columns, len(PURPOSES)]
+    requests: np.ndarray  # int64[columns]
+    wait_ns: np.ndarray  # float64[columns] sum over what queued there
+
+
+class Engine(NamedTuple):
+    """All of it, as one argument. L levels, B blocks, p transfers under way at most (the pool grows)."""
+
+    plug: object  # residency.Plugins
+    model: object  # stack of device models, one level a model
+    model_states: tuple
+    prefetch: object
+    prefetch_state: object
+    res: object  # residency.Residency
+    work: Workload
+    first_stage: np.ndarray  # int64[4 L L + 1] route r is stages[first_stage[r]:first_stage[r + 1]]
+    stages: np.ndarray  # int32[., 5] SERVER (level of the model stack), ROW_OF_MODEL, COLUMN, IS_WRITE, PART
+    times: np.ndarray  # float64[p, 5] of the transfers under way
+    facts: np.ndarray  # int64[p, 10] of the transfers under way
+    starts: np.ndarray  # int64[., 6] what the event at hand will start: BLOCK..TO_FILL; NEXT: route
+    fetching: np.ndarray  # int32[B] transfer that brings the block up, or NOBODY
+    answers: Answers
+    traffic: Traffic
+    proposals: np.ndarray  # int64[degree] addresses that the prefetcher proposes
+    index_keys: np.ndarray  # address -> block, where there is a prefetcher
+    index_values: np.ndarray
+    events: EventHeap
+    counts: np.ndarray  # int64[10] ISSUED .. TO_START
+    clock_ns: np.ndarray  # float64[2] NOW, LAST_COMPLETION
+
+
+ROUTE = 6  # column of `starts` after BLOCK..TO_FILL
+
+
+def make_pool(slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times and facts of a pool of free transfers, each pointing to the next free one."""
+    facts = np.zeros((slots, 10), np.int64)
+    facts[:, NEXT_FREE] = np.arange(1, slots + 1)
+    return np.zeros((slots, 5)), facts
+
+
+def with_more_room(engine: Engine) -> Engine:
+    """The same state with twice the slots for transfers, and room for their events."""
+    slots = len(engine.times)
+    times, facts = make_pool(2 * slots)
+    times[:slots], facts[:slots] = engine.times, engine.facts
+    facts[-1, NEXT_FREE] = engine.counts[FREE]
+    engine.counts[FREE] = slots
+    engine.counts[FREE_COUNT] += slots
+    events = make_heap(engine.events.time_ns.size + slots)
+    for before, after in zip(engine.events, events, strict=True):
+        after[: before.size] = before
+    return engine._replace(times=times, facts=facts, events=events)
+
+
+@inlined
+def route_number(levels, kind, source, target):
+    """`target` is 0 where the kind of route has only one end in the hierarchy."""
+    return (kind * levels + source) * levels + target
+
+
+@inlined
+def add_start(starts, counts, route, block, row, size, purpose, source, fills):
+    """Note a transfer for the event at hand to start."""
+    at = counts[TO_START]
+    starts[at, BLOCK], starts[at, ROW], starts[at, SIZE], starts[at, PURPOSE] = block, row, size, purpose
+    starts[at, SOURCE_LEVEL], starts[at, TO_FILL], starts[at, ROUTE] = source, fills, route
+    counts[TO_START] = at + 1
+
+
+@inlined
+def take_slot(facts, counts):
+    slot = counts[FREE]
+    counts[FREE] = facts[slot, NEXT_FREE]
+    counts[FREE_COUNT] -= 1
+    return slot
+
+
+@inlined
+def give_back(facts, counts, slot):
+    facts[slot, NEXT_FREE] = counts[FREE]
+    counts[FREE] = slot
+    counts[FREE_COUNT] += 1
+
+
+@inlined
+def think(think_ns, events, counts, now_ns):
+    """A client of a closed loop is free from now_ns on; it thinks, then sends its next request."""
+    drawn = counts[DRAWN]
+    if drawn < think_ns.size:
+        counts[DRAWN] = drawn + 1
+        push(events, now_ns + think_ns[drawn], ARRIVAL)
+
+
+@kernel
+def start_clients(think_ns, events, counts, clients):
+    """Let the clients of a closed loop begin to think at time 0."""
+    for _ in range(clients):
+        think(think_ns, events, counts, 0.0)
+
+
+@inlined
+def complete(latency_ns, arrival_ns, think_ns, events, counts, clock_ns, row, now_ns):
+    """The request is answered; in a closed loop its client will send another."""
+    latency_ns[row] = now_ns - arrival_ns[row]
+    counts[COMPLETED] += 1
+    clock_ns[LAST_COMPLETION] = max(clock_ns[LAST_COMPLETION], now_ns)
+    if think_ns.size:
+        think(think_ns, events, counts, now_ns)
+
+
+@inlined
+def request_of_row(work, address_of, size_of, row, now_ns):
+    """The request in the workload's row."""
+    block = np.int64(work.block[row])
+    return Request(
+        row,
+        block,
+        address_of[block],
+        work.size_bytes[row] if work.size_bytes.size else size_of[block],
+        now_ns,
+        bool(work.op.size and work.op[row] == 1),
+        np.int64(work.tenant[row]) if work.tenant.size else np.int64(0),
+        work.next_access[row] if work.next_access.size else np.int64(-1),
+        np.int64(work.position[row]) if work.position.size else np.int64(0),
+    )
+
+
+@inlined
+def request_to_prefetch(address_of, size_of, next_of, counts, block, address, asked):
+    """The access that the prefetcher makes to `block` on the occasion of the request `asked`."""
+    if block == counts[KNOWN]:  # an address that the trace does not have: a block like the one asked for
+        counts[KNOWN] = block + 1
+        address_of[block] = address
+        size_of[block] = size_of[asked.block]
+    upcoming = next_of[block] if next_of.size else np.int64(-1)
+    size = size_of[block]
+    return Request(asked.index, block, address, size, asked.arrival_ns, False, asked.tenant, upcoming, np.int64(0))
+
+
+@inlined
+def next_move(moves, state):
+    """Place on the list of the next move that is one, or -1."""
+    while state[STARTED] < state[END]:
+        if moves[state[STARTED], 1] >= 0:
+            return state[STARTED]
+        state[STARTED] += 1
+    return np.int64(-1)
+
+
+@inlined
+def begin(times, facts, fetching, first_stage, starts, counts, at, now_ns):
+    """Take a slot for the transfer noted at place `at`; the slot."""
+    slot = take_slot(facts, counts)
+    for column in range(TO_FILL + 1):
+        facts[slot, column] = starts[at, column]
+    route = starts[at, ROUTE]
+    facts[slot, STAGE], facts[slot, LAST_STAGE] = first_stage[route], first_stage[route + 1]
+    facts[slot, WAITING] = NOBODY
+    times[slot, QUEUE_NS], times[slot, DEVICE_NS], times[slot, LINK_NS] = 0.0, 0.0, 0.0
+    times[slot, HEAD_NS], times[slot, TAIL_NS] = now_ns, now_ns
+    purpose = starts[at, PURPOSE]
+    if purpose == PREFETCH or (purpose == REQUEST and starts[at, SOURCE_LEVEL] > 0 and not starts[at, ROW] < 0):
+        fetching[starts[at, BLOCK]] = slot
+    return slot
+
+
+@inlined
+def pass_stage(model, model_states, stages, times, facts, traffic, slot):
+    """Take a transfer through its next server; when its first byte reaches the stage after that."""
+    stage = facts[slot, STAGE]
+    head_ns, tail_ns, size = times[slot, HEAD_NS], times[slot, TAIL_NS], facts[slot, SIZE]
+    column, is_write = stages[stage, COLUMN], stages[stage, IS_WRITE] == 1
+    start_ns, first_ns, end_ns, latency_ns = model.serve(
+        model_states, np.int64(stages[stage, SERVER]), np.int64(stages[stage, ROW_OF_MODEL]), head_ns, size, is_write
+    )
+    passed_ns = max(end_ns, tail_ns + latency_ns)
+    added_ns = passed_ns - tail_ns
+    queued_ns = min(start_ns - head_ns, added_ns - latency_ns)
+    times[slot, QUEUE_NS] += queued_ns
+    times[slot, stages[stage, PART]] += added_ns - queued_ns
+    times[slot, HEAD_NS], times[slot, TAIL_NS] = first_ns, passed_ns
+    facts[slot, STAGE] = stage + 1
+    traffic.bytes[column, facts[slot, PURPOSE]] += size
+    traffic.requests[column] += 1
+    traffic.wait_ns[column] += start_ns - head_ns
+
+
+@inlined
+def noted(starts, counts, block):
+    """Whether the event at hand is going to prefetch the block already."""
+    for at in range(counts[TO_START]):
+        if starts[at, BLOCK] == block and starts[at, PURPOSE] == PREFETCH:
+            return True
+    return False
+
+
+@kernel
+def advance(engine, until_ns, shrink_level, shrink_to_bytes):
+    """Take every event before `until_ns`; why it stopped. The time of the next event is then in `clock_ns[NOW]`.
+
+    shrink_level: NOBODY, or the level from which, at `until_ns` and before anything else, blocks are to be evicted
+    until it holds at most `shrink_to_bytes`.
+    """
+    res, work, answers = engine.res, engine.work, engine.answers
+    times, facts, starts, stages = engine.times, engine.facts, engine.starts, engine.stages
+    events, counts, clock_ns = engine.events, engine.counts, engine.clock_ns
+    fetching, proposals, first_stage = engine.fetching, engine.proposals, engine.first_stage
+    flags, size_of, moves, state, traffic = res.flags, res.size_of, res.moves, res.state, engine.traffic
+    levels, rows = len(res.levels), work.block.size
+    closed = work.think_ns.size > 0
+    reserve = len(starts)  # slots for what an event starts itself; moves wait in their list where there is none
+    while True:
+        if state[FAULT]:
+            return FAULTY
+        if counts[FREE_COUNT] <= reserve:
+            return NEEDS_ROOM
+        if counts[KNOWN] + proposals.size > fetching.size:
+            return NEEDS_BLOCKS
+        arriving, daemon, slot, now_ns = False, False, np.int64(NOBODY), clock_ns[NOW]
+        if next_move(moves, state) < 0:  # what was left for want of slots comes first
+            forget_moves(state)
+            event_ns = events.time_ns[0] if events.size[0] else np.inf
+            arrival_ns = work.arrival_ns[counts[ISSUED]] if not closed and counts[ISSUED] < rows else np.inf
+            now_ns = min(event_ns, arrival_ns)
+            if now_ns >= until_ns:
+                if shrink_level == NOBODY:
+                    clock_ns[NOW] = now_ns
+                    return FINISHED if now_ns == np.inf else AT_LIMIT
+                now_ns, daemon = until_ns, True
+            elif arrival_ns < event_ns:
+                arriving = True
+            else:
+                slot = np.int64(pop(events))
+                arriving = slot == ARRIVAL and counts[ISSUED] < rows
+            clock_ns[NOW] = now_ns
+            counts[EVENTS] += 1
+        if arriving or daemon:
+            slot = np.int64(NOBODY)
+            row = counts[ISSUED]
+            asked = Request(row, np.int64(0), np.int64(0), np.int64(0), now_ns, False, np.int64(0), np.int64(0), np.int64(0))
+            if arriving:
+                counts[ISSUED] = row + 1
+                asked = request_of_row(work, res.address_of, size_of, row, now_ns)
+                if not work.arrival_ns.size:
+                    answers.arrival_ns[row] = now_ns
+            request, who = asked, DAEMON if daemon else DEMAND
+            proposed, proposal = 0, 0
+            while True:
+                block = request.block
+                was_in_top = levels == 1 or flags[block, 0] & RESIDENT != 0
+                served = access(engine.plug, res, request, who, shrink_level, shrink_to_bytes)
+                if who == DAEMON:
+                    shrink_level = NOBODY
+                    break
+                if who == DEMAND:
+                    answers.level[row] = served
+                    under_way = fetching[block]
+                    if request.is_write:
+                        answers.outcome[row] = WRITE
+                        route = route_number(levels, TO_LEVEL, state[WRITTEN_LEVEL], 0)
+                        add_start(starts, counts, route, block, row, request.size_bytes, REQUEST, 0, 0)
+                    elif under_way >= 0:
+                        answers.outcome[row] = DELAYED_HIT
+                        answers.next_waiting[row] = facts[under_way, WAITING]
+                        facts[under_way, WAITING] = row
+                        facts[under_way, TO_FILL] |= state[FILLS]
+                        counts[REJOINED] += not was_in_top
+                    else:
+                        answers.outcome[row] = HIT if served == 0 else FETCH
+                        route = route_number(levels, FROM_LEVEL, served, 0)
+                        size = request.size_bytes
+                        stage = first_stage[route]
+                        if served == 0 and not closed and first_stage[route + 1] == stage + 1:
+                            # one server and nothing after it: answered here and now, without a transfer
+                            column, part = stages[stage, COLUMN], stages[stage, PART]
+                            start_ns, _, end_ns, _ = engine.model.serve(
+                                engine.model_states,
+                                np.int64(stages[stage, SERVER]),
+                                np.int64(stages[stage, ROW_OF_MODEL]),
+                                now_ns,
+                                size,
+                                False,
+                            )
+                            answers.parts_ns[row, QUEUE_NS] = start_ns - now_ns
+                            answers.parts_ns[row, part] = end_ns - start_ns
+                            answers.latency_ns[row] = end_ns - now_ns
+                            counts[COMPLETED] += 1
+                            clock_ns[LAST_COMPLETION] = max(clock_ns[LAST_COMPLETION], end_ns)
+                            traffic.bytes[column, REQUEST] += size
+                            traffic.requests[column] += 1
+                            traffic.wait_ns[column] += start_ns - now_ns
+                        else:
+                            add_start(starts, counts, route, block, row, size, REQUEST, served, state[FILLS])
+                    if proposals.size:
+                        proposed = engine.prefetch.propose(engine.prefetch_state, asked, served == 0, proposals)
+                        counts[PROPOSED] += proposed
+                    who = PREFETCHING
+                elif flags[block, 0] & RESIDENT:
+                    flags[block, 0] |= PREFETCHED
+                    res.counts[0, PREFETCHES] += 1
+                    route = route_number(levels, BETWEEN_LEVELS, served, 0)
+                    fills = state[FILLS] & ~1
+                    add_start(starts, counts, route, block, NOBODY, size_of[block], PREFETCH, served, fills)
+                found = False
+                while proposal < proposed and not found:
+                    address = proposals[proposal]
+                    proposal += 1
+                    block = find_or_add(engine.index_keys, engine.index_values, address, counts[KNOWN])
+                    request = request_to_prefetch(
+                        res.address_of, size_of, res.next_of, counts, block, address, asked
+                    )
+                    found = (
+                        fetching[block] < 0 and not flags[block, 0] & RESIDENT and not noted(starts, counts, block)
+                    )
+                if not found:
+                    break
+        elif slot >= 0 and facts[slot, STAGE] == facts[slot, LAST_STAGE]:  # it has arrived
+            block, row = facts[slot, BLOCK], facts[slot, ROW]
+            if row >= 0:
+                answers.parts_ns[row, QUEUE_NS] = times[slot, QUEUE_NS]
+                answers.parts_ns[row, DEVICE_NS] = times[slot, DEVICE_NS]
+                answers.parts_ns[row, LINK_NS] = times[slot, LINK_NS]
+                answers.next_waiting[row] = facts[slot, WAITING]
+            else:
+                row = facts[slot, WAITING]
+            waited = facts[slot, ROW] < 0
+            while row >= 0:
+                if waited:
+                    answers.parts_ns[row, WAIT_NS] = now_ns - answers.arrival_ns[row]
+                complete(answers.latency_ns, answers.arrival_ns, work.think_ns, events, counts, clock_ns, row, now_ns)
+                waited = True
+                row = np.int64(answers.next_waiting[row])
+            if fetching[block] == slot:
+                fetching[block] = NOBODY
+            for level in range(levels - 1):
+                if facts[slot, TO_FILL] >> level & 1 and flags[block, level] & RESIDENT:
+                    source = facts[slot, SOURCE_LEVEL]
+                    route = route_number(levels, FILL_LEVEL, source, level)
+                    add_start(starts, counts, route, block, NOBODY, size_of[block], FILL, source, 0)
+            give_back(facts, counts, slot)
+            slot = np.int64(NOBODY)
+        started = 0
+        while True:  # step the transfer whose event this is, or start what the event brought about, one by one
+            if slot < 0:
+                if started == counts[TO_START]:
+                    counts[TO_START], started = 0, 0
+                    move = next_move(moves, state)
+                    if move < 0 or counts[FREE_COUNT] <= reserve:
+                        break
+                    state[STARTED] = move + 1
+                    block = np.int64(moves[move, 2])
+                    source, target = np.int64(moves[move, 0]), np.int64(moves[move, 1])
+                    route = route_number(levels, BETWEEN_LEVELS, source, target)
+                    add_start(starts, counts, route, block, NOBODY, size_of[block], MOVE, source, 0)
+                slot = begin(times, facts, fetching, first_stage, starts, counts, started, now_ns)
+                started += 1
+            stage, size, purpose = facts[slot, STAGE], facts[slot, SIZE], facts[slot, PURPOSE]
+            head_ns, tail_ns = times[slot, HEAD_NS], times[slot, TAIL_NS]
+            column, part = stages[stage, COLUMN], stages[stage, PART]
+            start_ns, first_ns, end_ns, latency_ns = engine.model.serve(
+                engine.model_states,
+                np.int64(stages[stage, SERVER]),
+                np.int64(stages[stage, ROW_OF_MODEL]),
+                head_ns,
+                size,
+                stages[stage, IS_WRITE] == 1,
+            )
+            passed_ns = max(end_ns, tail_ns + latency_ns)
+            added_ns = passed_ns - tail_ns
+            queued_ns = min(start_ns - head_ns, added_ns - latency_ns)
+            times[slot, QUEUE_NS] += queued_ns
+            times[slot, part] += added_ns - queued_ns
+            times[slot, HEAD_NS], times[slot, TAIL_NS] = first_ns, passed_ns
+            facts[slot, STAGE] = stage + 1
+            traffic.bytes[column, purpose] += size
+            traffic.requests[column] += 1
+            traffic.wait_ns[column] += start_ns - head_ns
+            if stage + 1 < facts[slot, LAST_STAGE]:
+                push(events, first_ns, slot)
+            elif fetching[facts[slot, BLOCK]] == slot or closed:
+                push(events, passed_ns, slot)
+            else:  # nothing follows from its arrival, so that no event is needed for it
+                row = facts[slot, ROW]
+                if row >= 0:
+                    answers.parts_ns[row, QUEUE_NS] = times[slot, QUEUE_NS]
+                    answers.parts_ns[row, DEVICE_NS] = times[slot, DEVICE_NS]
+                    answers.parts_ns[row, LINK_NS] = times[slot, LINK_NS]
+                    answers.latency_ns[row] = passed_ns - answers.arrival_ns[row]
+                    counts[COMPLETED] += 1
+                    clock_ns[LAST_COMPLETION] = max(clock_ns[LAST_COMPLETION], passed_ns)
+                give_back(facts, counts, slot)
+            slot = np.int64(NOBODY)
+
+
+SAMPLED = ("used_bytes", "held_blocks", "lookups", "hits", "free_bytes", "largest_free_bytes", "internal_bytes")
+
+
+@kernel
+def sample(engine, out):
+    """Fill `out`, int64[caching levels, len(SAMPLED)], with what a monitor reads of each level at this moment."""
+    plug, res = engine.plug, engine.res
+    for level in range(len(out)):
+        out[level, 0] = res.levels[level, USED]
+        out[level, 1] = res.levels[level, HELD]
+        out[level, 2] = res.counts[level, LOOKUPS]
+        out[level, 3] = res.counts[level, HITS]
+        out[level, 4] = plug.allocator.free_bytes(plug.allocator_states, level)
+        out[level, 5] = plug.allocator.largest_free_bytes(plug.allocator_states, level)
+        out[level, 6] = plug.allocator.internal_bytes(plug.allocator_states, level)

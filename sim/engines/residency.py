@@ -1,0 +1,433 @@
+"""Which tier holds which block, and what an access changes of it: the rules of a hierarchy, without time.
+
+Levels are numbered from the fastest, 0, to the last, which holds everything. An access
+  1. finds the first level that holds the block (it is served from there);
+  2. where that is not level 0, places the block in level 0 (its admission and eviction policies decide), and takes it out
+     of the level that served it where that level's offload policy does not keep what it promotes;
+  3. places the victims below, each as the offload policies there say, dirty ones always;
+  4. writes the block to the levels below whose offload policy copies on insertion or on a hit;
+  5. touches it in every other level that already held it.
+This order gives, block by block, what public two-tier KV-cache simulators give (tests/test_kv_reference.py).
+
+What must move is left in a list, which a timed engine turns into transfers and an untimed one forgets.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sim.kernels.compile import inlined
+from sim.policy import Request
+
+RESIDENT, DIRTY, PREFETCHED = 1, 2, 4
+
+COUNTS = (
+    "lookups",
+    "lookup_bytes",
+    "hits",
+    "hit_bytes",
+    "insertions",
+    "inserted_bytes",
+    "evictions",
+    "promotions",
+    "demotions",
+    "writebacks",
+    "dropped",
+    "bypassed",
+    "refused",
+    "unplaced",
+    "fragmentation_evictions",
+    "back_invalidations",
+    "prefetches",
+    "prefetch_hits",
+)
+(
+    LOOKUPS,
+    LOOKUP_BYTES,
+    HITS,
+    HIT_BYTES,
+    INSERTIONS,
+    INSERTED_BYTES,
+    EVICTIONS,
+    PROMOTIONS,
+    DEMOTIONS,
+    WRITEBACKS,
+    DROPPED,
+    BYPASSED,
+    REFUSED,
+    UNPLACED,
+    FRAGMENTATION_EVICTIONS,
+    BACK_INVALIDATIONS,
+    PREFETCHES,
+    PREFETCH_HITS,
+) = range(len(COUNTS))
+
+# columns of `Residency.levels`
+CAPACITY, USED, HELD, INCLUSIVE, REMOVABLE = range(5)
+
+# places in `Residency.state`: cursors into the list of moves, what the last access leaves, the first fault of a policy
+PLACED, STARTED, END, FILLS, WRITTEN_LEVEL, FAULT, FAULT_LEVEL, FAULT_BLOCK = range(8)
+NO_FAULT, NOT_RESIDENT, NO_REMOVE = 0, 1, 2
+
+# columns of a move; a target that is not a level is one of the three below
+SOURCE, TARGET, BLOCK, EVICTED_FROM, PROBE = range(5)
+CLEAN_VICTIM, DIRTY_VICTIM, NO_MOVE = -1, -2, -3
+
+# what an access does next: with the block in level 0, after that, with the levels below in turn, and at the end
+TOP, PROMOTE, BELOW, TOUCHES, INCLUSION, DONE = range(6)
+NOTHING, TOUCH, FORGET, PLACE, SHRINK = range(5)
+
+DEMAND, PREFETCHING, DAEMON = 0, 1, 2  # who accesses
+
+
+class Plugins(NamedTuple):
+    """What decides, a stack of one per level of each kind, with the stacks' states beside them."""
+
+    eviction: object
+    eviction_states: tuple
+    admission: object
+    admission_states: tuple
+    offload: object
+    offload_states: tuple
+    allocator: object
+    allocator_states: tuple
+
+
+class Residency(NamedTuple):
+    """The hierarchy's contents. L levels, B blocks. Few and packed arrays: compiled calls pass seven words for each."""
+
+    flags: np.ndarray  # uint8[B, L] RESIDENT, DIRTY (newer than below), PREFETCHED (and not accessed yet)
+    size_of: np.ndarray  # int64[B] bytes of each block
+    address_of: np.ndarray  # int64[B] its number in the trace
+    next_of: np.ndarray  # int64[B] next access as of its last one; empty where the trace does not say
+    levels: np.ndarray  # int64[L, 5] CAPACITY, USED (bytes), HELD (blocks), INCLUSIVE, REMOVABLE (policy can forget)
+    counts: np.ndarray  # int64[L, len(COUNTS)]
+    moves: np.ndarray  # int32[., 5] SOURCE, TARGET, BLOCK, EVICTED_FROM, PROBE (next level to try)
+    state: np.ndarray  # int64[8] PLACED .. FAULT_BLOCK; FILLS is a bit set of levels
+
+
+def make_residency(size_of, address_of, next_of, capacity, inclusive, removable, proposals: int) -> Residency:
+    """An empty hierarchy, but for the last level, which holds everything. proposals: prefetches an access may cause."""
+    levels, blocks = len(capacity), len(size_of)
+    flags = np.zeros((blocks, levels), np.uint8)
+    flags[:, -1] = RESIDENT
+    table = np.zeros((levels, 5), np.int64)
+    table[:, CAPACITY], table[:, INCLUSIVE], table[:, REMOVABLE] = capacity, inclusive, removable
+    table[-1, USED], table[-1, HELD] = size_of.sum(), blocks
+    moves = levels * blocks + 4 * levels * (2 + proposals)  # each level's blocks can leave it once in an access
+    return Residency(
+        flags=flags,
+        size_of=size_of,
+        address_of=address_of,
+        next_of=next_of,
+        levels=table,
+        counts=np.zeros((levels, len(COUNTS)), np.int64),
+        moves=np.zeros((moves, 5), np.int32),
+        state=np.zeros(8, np.int64),
+    )
+
+
+@inlined
+def add_move(moves, state, source, target, block, evicted_from):
+    """Note that the block is to be copied from level `source`; a victim's target is found below `evicted_from`."""
+    end = state[END]
+    moves[end, SOURCE], moves[end, TARGET], moves[end, BLOCK] = source, target, block
+    moves[end, EVICTED_FROM], moves[end, PROBE] = evicted_from, evicted_from + 1
+    state[END] = end + 1
+
+
+@inlined
+def set_fault(state, code, level, block):
+    """Note the first thing that a policy did wrong; the run stops on it."""
+    if state[FAULT] == NO_FAULT:
+        state[FAULT], state[FAULT_LEVEL], state[FAULT_BLOCK] = code, level, block
+
+
+@inlined
+def highest_holder(flags, block, below):
+    """The first level above `below` that holds the block, or -1."""
+    for level in range(below):
+        if flags[block, level] & RESIDENT:
+            return level
+    return -1
+
+
+@inlined
+def count_lookup(flags, counts, block, size_bytes, served):
+    for level in range(served + 1):
+        counts[level, LOOKUPS] += 1
+        counts[level, LOOKUP_BYTES] += size_bytes
+    counts[served, HITS] += 1
+    counts[served, HIT_BYTES] += size_bytes
+    if flags[block, served] & PREFETCHED:
+        flags[block, served] &= RESIDENT | DIRTY
+        counts[served, PREFETCH_HITS] += 1
+
+
+@inlined
+def settle_victim(flags, counts, moves, state, at, target):
+    """The victim at place `at` of the list has found its level, or none."""
+    source, block = moves[at, EVICTED_FROM], moves[at, BLOCK]
+    if moves[at, TARGET] == DIRTY_VICTIM:
+        counts[source, WRITEBACKS] += 1
+        if target < len(counts) - 1:
+            flags[block, target] |= DIRTY
+    elif target == NO_MOVE:
+        counts[source, DROPPED] += 1
+    moves[at, TARGET] = target
+    state[PLACED] = at + 1
+
+
+@inlined
+def write_on(flags, moves, state, block, wanted, last):
+    """The block was written in level 0: mark it dirty, or write it on through the levels in the bit set `wanted`."""
+    flags[block, 0] |= DIRTY
+    for level in range(1, last + 1):
+        if not wanted >> level & 1 or not flags[block, level] & RESIDENT:
+            break
+        flags[block, level - 1] &= RESIDENT | PREFETCHED
+        if level < last:
+            flags[block, level] |= DIRTY
+        add_move(moves, state, level - 1, level, block, level - 1)
+        state[PLACED] = state[END]
+
+
+@inlined
+def finish_below(flags, moves, state, block, is_write, served, held_by, in_top, wanted, last):
+    """What follows from where the block now is: levels to fill, copies to make, where a write goes."""
+    new = 0
+    for level in range(last):
+        if flags[block, level] & RESIDENT and not held_by >> level & 1:
+            new |= 1 << level
+    if is_write and in_top:
+        write_on(flags, moves, state, block, wanted, last)
+    elif is_write:
+        level = 1
+        while level < last and not flags[block, level] & RESIDENT:
+            level += 1
+        if level < last:
+            flags[block, level] |= DIRTY
+        state[WRITTEN_LEVEL] = level
+    elif served > 0:
+        state[FILLS] = new
+    else:
+        for level in range(1, last):
+            if new >> level & 1:
+                add_move(moves, state, 0, level, block, 0)
+                state[PLACED] = state[END]
+
+
+@inlined
+def request_for(address_of, size_of, next_of, block, request):
+    """A request for another block than the one asked for, at the same moment: a victim on its way down."""
+    upcoming = next_of[block] if next_of.size else np.int64(-1)
+    address, size = address_of[block], size_of[block]
+    return Request(
+        request.index, block, address, size, request.arrival_ns, False, request.tenant, upcoming, np.int64(0)
+    )
+
+
+@inlined
+def access(plug, res, request, who, shrink_level, shrink_to_bytes):
+    """One access: the level that serves it. What is to be filled, written and moved is left in `res`.
+
+    who: DEMAND; PREFETCHING, which is not counted as an access; or DAEMON, which accesses nothing but evicts from
+    `shrink_level` until it holds at most `shrink_to_bytes`.
+
+    One loop, each turn of which finds out what is to be done next and does one thing with one block in one level: so
+    each hook of a policy is called from one place, and the compiled code stays small.
+    """
+    flags, size_of, levels, counts, moves, state = (
+        res.flags,
+        res.size_of,
+        res.levels,
+        res.counts,
+        res.moves,
+        res.state,
+    )
+    block = request.block
+    last = len(levels) - 1
+    served, held_by = 0, 0  # held_by: levels that held the block before, a bit set
+    any_inclusive = False
+    if who != DAEMON:
+        for level in range(last, -1, -1):
+            if flags[block, level] & RESIDENT:
+                held_by |= 1 << level
+                served = level
+            any_inclusive |= levels[level, INCLUSIVE] != 0
+        state[FILLS], state[WRITTEN_LEVEL] = 0, 0
+        if who == DEMAND:
+            count_lookup(flags, counts, block, request.size_bytes, served)
+            if res.next_of.size:
+                res.next_of[block] = request.next_access
+        for level in range(last):
+            plug.admission.on_access(plug.admission_states, level, request)
+            plug.offload.on_access(plug.offload_states, level + 1, request)
+    stage, level = DONE if who == DAEMON or last == 0 else TOP, 0
+    shrinking = who == DAEMON
+    in_top = False
+    wanted_below = 0  # levels whose offload policy wants a copy, a bit set
+    settling = -1  # place on the list of the victim whose placement is being tried
+    while state[FAULT] == NO_FAULT:
+        action, target, chosen = NOTHING, 0, request
+        if stage == PROMOTE:  # before the victims: what an exclusive level gives up makes room for one
+            in_top = flags[block, 0] & RESIDENT != 0
+            stage, level = BELOW, 1
+            if served > 0 and in_top:
+                counts[served, PROMOTIONS] += 1
+                if served < last and not plug.offload.keep_on_promote(plug.offload_states, served, block):
+                    flags[block, 0] |= flags[block, served] & DIRTY
+                    action, target = FORGET, served
+        if action == NOTHING and state[PLACED] < state[END]:
+            at = state[PLACED]
+            victim, from_level = np.int64(moves[at, BLOCK]), np.int64(moves[at, EVICTED_FROM])
+            dirty = moves[at, TARGET] == DIRTY_VICTIM
+            probe = np.int64(moves[at, PROBE])
+            above = highest_holder(flags, victim, from_level) if levels[from_level, INCLUSIVE] else -1
+            held = flags[victim, probe] & RESIDENT != 0
+            chosen = request_for(res.address_of, size_of, res.next_of, victim, request)
+            if above >= 0:  # what leaves an inclusive level leaves those above it, first
+                action, target = FORGET, above
+                if flags[victim, above] & DIRTY and not dirty:
+                    moves[at, TARGET], moves[at, SOURCE] = DIRTY_VICTIM, above
+                counts[above, BACK_INVALIDATIONS] += 1
+            elif settling == at and not held and dirty:  # it did not fit there; the next level has to take it
+                settling = -1
+                moves[at, PROBE] = probe + 1
+            elif settling == at or probe == last:
+                if probe < last and held:
+                    counts[probe, DEMOTIONS] += 1
+                elif probe < last or not dirty:
+                    probe = NO_MOVE
+                settling = -1
+                settle_victim(flags, counts, moves, state, at, probe)
+            elif plug.offload.copy_on_evict(plug.offload_states, probe, victim):
+                if held:
+                    action, target = TOUCH, probe
+                    settle_held(flags, counts, moves, state, at, probe, dirty)
+                else:
+                    action, target, settling = PLACE, probe, at
+            elif held:
+                settle_held(flags, counts, moves, state, at, probe, dirty)
+            elif dirty:
+                moves[at, PROBE] = probe + 1
+            else:
+                settle_victim(flags, counts, moves, state, at, NO_MOVE)
+        elif action == NOTHING:
+            if stage == TOP:
+                action, stage = TOUCH if served == 0 else PLACE, PROMOTE
+            while stage == BELOW and action == NOTHING:
+                if level + (not request.is_write) > last or (
+                    not in_top and level > 1 and flags[block, level - 1] & RESIDENT
+                ):  # a write is told to the last level, too; a block that level 0 did not take is placed once
+                    finish_below(
+                        flags, moves, state, block, request.is_write, served, held_by, in_top, wanted_below, last
+                    )
+                    stage, level = TOUCHES, 1
+                else:
+                    if served == 0:
+                        wanted = plug.offload.copy_on_hit(plug.offload_states, level, request)
+                    else:
+                        wanted = plug.offload.copy_on_insert(plug.offload_states, level, request)
+                    if not in_top and not wanted:
+                        wanted = plug.offload.copy_on_evict(plug.offload_states, level, block)
+                    if wanted:
+                        wanted_below |= 1 << level
+                        if not flags[block, level] & RESIDENT and (not in_top or flags[block, level - 1] & RESIDENT):
+                            action, target = PLACE, level
+                    level += 1
+            while stage == TOUCHES and action == NOTHING:
+                if level >= last:
+                    stage, level = INCLUSION if any_inclusive else DONE, 1
+                else:
+                    if held_by >> level & 1 and flags[block, level] & RESIDENT:
+                        action, target = TOUCH, level
+                    level += 1
+            while stage == INCLUSION and action == NOTHING and state[PLACED] == state[END]:
+                # where an inclusive level could not take the block, those above must not hold it
+                above = -1
+                if level >= last:
+                    stage = DONE
+                elif levels[level, INCLUSIVE] and not flags[block, level] & RESIDENT:
+                    above = highest_holder(flags, block, level)
+                if above >= 0:
+                    action, target = FORGET, above
+                    if flags[block, above] & DIRTY:
+                        add_move(moves, state, above, DIRTY_VICTIM, block, level)
+                    counts[above, BACK_INVALIDATIONS] += 1
+                else:
+                    level += 1
+            if stage == DONE and action == NOTHING:
+                if not shrinking:
+                    break
+                action, target, shrinking = SHRINK, shrink_level, False
+        if action == TOUCH:
+            plug.eviction.on_hit(plug.eviction_states, target, chosen)
+        elif action == FORGET:
+            if levels[target, REMOVABLE]:
+                plug.eviction.remove(plug.eviction_states, target, chosen.block)
+                plug.allocator.release(plug.allocator_states, target, chosen.block)
+                flags[chosen.block, target] = 0
+                levels[target, USED] -= size_of[chosen.block]
+                levels[target, HELD] -= 1
+            else:
+                set_fault(state, NO_REMOVE, target, chosen.block)
+        elif action >= PLACE:
+            room, size, wanted = levels[target, CAPACITY], np.int64(0), True
+            if action == SHRINK:
+                room = shrink_to_bytes
+            else:
+                size = size_of[chosen.block]
+                plug.eviction.on_miss(plug.eviction_states, target, chosen)
+                if size > room:
+                    counts[target, BYPASSED] += 1
+                    wanted = False
+                elif not plug.admission.admit(plug.admission_states, target, chosen):
+                    counts[target, REFUSED] += 1
+                    wanted = False
+            while wanted:
+                if levels[target, USED] + size <= room:
+                    if action == SHRINK:
+                        break
+                    if plug.allocator.allocate(plug.allocator_states, target, chosen.block, size):
+                        flags[chosen.block, target] = RESIDENT
+                        levels[target, USED] += size
+                        levels[target, HELD] += 1
+                        counts[target, INSERTIONS] += 1
+                        counts[target, INSERTED_BYTES] += size
+                        plug.eviction.on_insert(plug.eviction_states, target, chosen)
+                        break
+                    if levels[target, HELD] == 0:
+                        counts[target, UNPLACED] += 1
+                        break
+                    counts[target, FRAGMENTATION_EVICTIONS] += 1
+                victim = np.int64(plug.eviction.evict(plug.eviction_states, target, chosen))
+                if victim < 0 or victim >= size_of.size or not flags[victim, target] & RESIDENT:
+                    set_fault(state, NOT_RESIDENT, target, victim)
+                    break
+                kind = DIRTY_VICTIM if flags[victim, target] & DIRTY else CLEAN_VICTIM
+                plug.allocator.release(plug.allocator_states, target, victim)
+                flags[victim, target] = 0
+                levels[target, USED] -= size_of[victim]
+                levels[target, HELD] -= 1
+                counts[target, EVICTIONS] += 1
+                add_move(moves, state, target, kind, victim, target)
+    return served
+
+
+@inlined
+def settle_held(flags, counts, moves, state, at, level, dirty):
+    """A level already holds the victim: a dirty one is written over that copy, a clean one needs nothing."""
+    if dirty:
+        settle_victim(flags, counts, moves, state, at, level)
+    else:
+        moves[at, TARGET] = NO_MOVE
+        state[PLACED] = at + 1
+
+
+@inlined
+def forget_moves(state):
+    """The list of moves is done with: an engine without time calls this after each access."""
+    state[PLACED], state[STARTED], state[END] = 0, 0, 0

@@ -1,0 +1,368 @@
+"""A hardware profile and a choice of policies made into one engine state: tiers, links, routes between them.
+
+The links of a profile form a tree with the compute unit at its root: each tier names the links from itself up to there.
+A request's data travel that path; a copy between two tiers goes up to where their paths meet, and down again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sim import registry
+from sim.engines import block_cache as bc
+from sim.engines.residency import Plugins, Residency, make_residency
+from sim.errors import InputError
+from sim.kernels.address_index import make_address_index
+from sim.kernels.event_heap import make_heap
+from sim.policy import Context, Plugin, Stacked
+from sim.profile import Device, Profile
+
+_FIRST_SLOTS = 1024
+NO_COLUMN = {name: np.zeros(0, dtype) for name, dtype in (("f8", np.float64), ("i8", np.int64), ("i4", np.int32), ("u1", np.uint8))}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plugin by name, with the parameters given for it."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def plugin(self, kind: registry.Kind) -> Plugin:
+        plugin = registry.load(kind, self.name)
+        plugin.resolve(self.parameters)
+        return plugin
+
+    @property
+    def label(self) -> str:
+        """As a person writes it on the command line: `s3fifo:small_ratio=0.2`."""
+        return ":".join([self.name, *(f"{name}={value}" for name, value in self.parameters.items())])
+
+
+@dataclass(frozen=True)
+class TierPlan:
+    """One caching tier: how much of its device it uses, and who decides there."""
+
+    name: str
+    capacity_bytes: int
+    eviction: Choice = Choice("lru")
+    admission: Choice = Choice("always")
+    offload: Choice = Choice("write_back")
+    allocator: Choice = Choice("paged")
+    inclusive: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """One direction of one device or link, as its traffic is counted."""
+
+    part: str  # "tier" or "link"
+    name: str
+    direction: str  # read or write of a device, up or down of a link
+    device: Device
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """An engine ready to run, and what its numbers stand for."""
+
+    profile: Profile
+    tiers: tuple[str, ...]  # by level; the last holds everything
+    plans: tuple[TierPlan, ...]  # one a level but the last
+    columns: tuple[Column, ...]
+    servers: tuple[tuple[int, int], ...]  # each tier's device, then each link up, down: level of the model stack, row
+    engine: bc.Engine
+
+    def server_name(self, server: int) -> str:
+        """`tier.NAME`, or `link.NAME.up` and `.down`, of a row of `servers`."""
+        if server < len(self.tiers):
+            return f"tier.{self.tiers[server]}"
+        column = self.columns[len(self.tiers) + server]
+        return f"link.{column.name}.{column.direction}"
+
+    def with_engine(self, engine: bc.Engine) -> Hierarchy:
+        """The same hierarchy, whose engine has moved on."""
+        return replace(self, engine=engine)
+
+    def busy_ns(self) -> np.ndarray:
+        """float64[servers] time that each server was held so far, averaged over its channels."""
+        return np.array([self.engine.model_states[model].busy_ns[row] for model, row in self.servers])
+
+
+def build(
+    profile: Profile,
+    plans: Sequence[TierPlan],
+    trace,
+    *,
+    prefetch: Choice = Choice("none"),
+    last_offload: Choice = Choice("write_back"),
+    seed: int = 0,
+    spare_blocks: int = 0,
+    clients: int = 1,
+) -> Hierarchy:
+    """The engine of one run.
+
+    plans: the caching tiers, fastest first; the profile's last tier holds everything and has none. A tier whose
+    offload policy is `none` takes no part. spare_blocks: room for blocks that only prefetching touches.
+    Raises InputError where the profile, the plans and the trace do not fit together.
+    """
+    plans = [plan for level, plan in enumerate(plans) if level == 0 or plan.offload.name != "none"]
+    last = profile.tiers[-1]
+    names = (*(plan.name for plan in plans), last.name)
+    footprint = int(trace.block_bytes.sum())
+    if last.device.capacity_bytes is not None and footprint > last.device.capacity_bytes:
+        raise InputError(
+            f"tier {last.name!r} must hold the whole trace, {footprint} bytes, but has",
+            file=profile.file,
+            value=last.device.capacity_bytes,
+        )
+    columns, servers, model, states = _servers(profile, names)
+    prefetcher = prefetch.plugin(registry.PREFETCH)
+    degree = int(prefetcher.degree(prefetcher.resolve(prefetch.parameters)))
+    plug, res = contents(
+        plans, last.name, trace, last_offload=last_offload, seed=seed, spare_blocks=spare_blocks if degree else 0, degree=degree
+    )
+    blocks = len(res.size_of)
+    work = _workload(trace)
+    keys, values = make_address_index(trace.address, blocks) if degree else (NO_COLUMN["i8"], NO_COLUMN["i4"])
+    context = Context(capacity=plans[0].capacity_bytes if plans else footprint, blocks=blocks, seed=seed)
+    first_stage, stages = _routes(profile, names, servers)
+    times, facts = bc.make_pool(_FIRST_SLOTS)
+    counts = np.zeros(10, np.int64)
+    counts[bc.FREE_COUNT], counts[bc.KNOWN] = _FIRST_SLOTS, trace.n_blocks
+    engine = bc.Engine(
+        plug=plug,
+        model=model,
+        model_states=states,
+        prefetch=prefetcher,
+        prefetch_state=prefetcher.make_state(context, prefetch.parameters),
+        res=res,
+        work=work,
+        first_stage=first_stage,
+        stages=stages,
+        times=times,
+        facts=facts,
+        starts=np.zeros((degree + len(names) + 1, bc.ROUTE + 1), np.int64),
+        fetching=np.full(blocks, bc.NOBODY, np.int32),
+        answers=_answers(work),
+        traffic=_traffic(len(columns)),
+        proposals=np.zeros(degree, np.int64),
+        index_keys=keys,
+        index_values=values,
+        events=make_heap(_FIRST_SLOTS + clients),
+        counts=counts,
+        clock_ns=np.zeros(2),
+    )
+    if work.think_ns.size:
+        bc.start_clients(work.think_ns, engine.events, engine.counts, clients)
+    return Hierarchy(profile, names, tuple(plans), columns, servers, engine)
+
+
+def contents(
+    plans: Sequence[TierPlan],
+    last_name: str,
+    trace,
+    *,
+    last_offload: Choice = Choice("write_back"),
+    seed: int = 0,
+    spare_blocks: int = 0,
+    degree: int = 0,
+) -> tuple[Plugins, Residency]:
+    """Who decides in each level, and an empty hierarchy for the trace's blocks; the last level holds all of them.
+
+    spare_blocks: room for blocks beyond the trace's; degree: prefetches that one access may cause.
+    """
+    footprint = int(trace.block_bytes.sum())
+    everything = TierPlan(name=last_name, capacity_bytes=footprint, offload=last_offload)
+    blocks = trace.n_blocks + spare_blocks
+    plug, removable = _plugins([*plans, everything], trace, blocks, seed)
+    spare = np.zeros(spare_blocks, np.int64)
+    res = make_residency(
+        size_of=np.concatenate([trace.block_bytes, spare]),
+        address_of=np.concatenate([trace.address, spare]),
+        next_of=np.full(blocks, -1, np.int64) if "next_access" in trace.columns else NO_COLUMN["i8"],
+        capacity=[*(plan.capacity_bytes for plan in plans), footprint],
+        inclusive=[*(plan.inclusive for plan in plans), False],
+        removable=removable,
+        proposals=degree,
+    )
+    return plug, res
+
+
+def _servers(profile: Profile, names: Sequence[str]):
+    """Rows of device state: one a tier, then two a link, one for each direction."""
+    columns, parts = [], []
+    for name in names:
+        device = profile.tier(name).device
+        columns += [Column("tier", name, "read", device), Column("tier", name, "write", device)]
+        parts.append(device)
+    for name, link in profile.links.items():
+        columns += [Column("link", name, "up", link), Column("link", name, "down", link)]
+        parts += [link, link]
+    by_model: dict[str, list[Device]] = {}
+    servers = []
+    for part in parts:
+        rows = by_model.setdefault(part.model, [])
+        servers.append((list(by_model).index(part.model), len(rows)))
+        rows.append(part)
+    models = [registry.load(registry.DEVICE_MODEL, name) for name in by_model]
+    states = tuple(model.init(rows) for model, rows in zip(models, by_model.values(), strict=True))
+    return tuple(columns), tuple(servers), Stacked(models), states
+
+
+def _plugins(plans: Sequence[TierPlan], trace, blocks: int, seed: int) -> tuple[Plugins, list[bool]]:
+    """The four stacks and their states; the last level's take part in nothing, so they are made for no block."""
+    kinds = {
+        "eviction": registry.EVICTION,
+        "admission": registry.ADMISSION,
+        "offload": registry.OFFLOAD,
+        "allocator": registry.ALLOCATOR,
+    }
+    stacks: dict[str, Any] = {}
+    removable = []
+    for field_name, kind in kinds.items():
+        plugins, states = [], []
+        for level, plan in enumerate(plans):
+            choice = getattr(plan, field_name)
+            plugin = choice.plugin(kind)
+            _check_needs(plugin, trace)
+            idle = level == len(plans) - 1 and field_name != "offload"
+            context = Context(capacity=plan.capacity_bytes, blocks=1 if idle else blocks, seed=seed + level)
+            plugins.append(plugin)
+            states.append(plugin.make_state(context, choice.parameters))
+            if field_name == "eviction":
+                removable.append(plugin.remove is not None)
+                plugins[-1] = plugin if plugin.remove is not None else _with_unreachable_remove(plugin)
+        stacks[field_name] = Stacked(plugins)
+        stacks[f"{field_name}_states"] = tuple(states)
+    _check_removal(plans, removable)
+    return Plugins(**stacks), removable
+
+
+def _unreachable(state, block):
+    """Stands in for the missing hook; residency checks `removable` before it calls."""
+
+
+def _with_unreachable_remove(plugin: Plugin) -> Plugin:
+    return replace(plugin, remove=_unreachable)
+
+
+def _check_removal(plans: Sequence[TierPlan], removable: Sequence[bool]) -> None:
+    exclusive = [level for level, plan in enumerate(plans[:-1]) if level and plan.offload.name == "exclusive"]
+    invalidated = [above for level, plan in enumerate(plans[:-1]) if plan.inclusive for above in range(level)]
+    for level in (*exclusive, *invalidated):
+        if not removable[level]:
+            plan = plans[level]
+            raise InputError(
+                f"tiers.{plan.name}: eviction policy {plan.eviction.name!r} has no remove hook, which an exclusive tier "
+                "and the tiers above an inclusive one need"
+            )
+
+
+def _check_needs(plugin: Plugin, trace) -> None:
+    missing = [need for need in plugin.needs if need != "address" and need not in trace.columns]
+    if missing:
+        raise InputError(
+            f"{plugin.KIND} policy {plugin.name!r} needs the trace column {missing[0]}, which trace {trace.name!r} lacks"
+        )
+
+
+def _workload(trace) -> bc.Workload:
+    def column(name: str, dtype: str) -> np.ndarray:
+        return trace.column(name) if name in trace.columns else NO_COLUMN[dtype]
+
+    closed = "think_ns" in trace.columns
+    if not closed and "arrival_ns" not in trace.columns:
+        raise InputError(f"trace {trace.name!r} has no arrival times, which a timed run needs; replay it instead")
+    return bc.Workload(
+        block=trace.column("block"),
+        arrival_ns=NO_COLUMN["f8"] if closed else trace.column("arrival_ns"),
+        size_bytes=column("size_bytes", "i8"),
+        op=column("op", "u1"),
+        tenant=column("tenant", "i4"),
+        next_access=column("next_access", "i8"),
+        think_ns=column("think_ns", "f8"),
+        position=positions(trace),
+    )
+
+
+def positions(trace) -> np.ndarray:
+    """int32[n] which block of its call each row is; empty where the trace has no calls."""
+    if trace.calls is None:
+        return NO_COLUMN["i4"]
+    first = trace.calls.first_row
+    return (np.arange(trace.n_requests) - np.repeat(first[:-1], np.diff(first))).astype(np.int32)
+
+
+def _answers(work: bc.Workload) -> bc.Answers:
+    rows = work.block.size
+    return bc.Answers(
+        latency_ns=np.full(rows, np.nan),
+        arrival_ns=work.arrival_ns if work.arrival_ns.size else np.zeros(rows),
+        parts_ns=np.zeros((rows, len(bc.PARTS)), np.float32),
+        level=np.zeros(rows, np.int8),
+        outcome=np.zeros(rows, np.int8),
+        next_waiting=np.full(rows, bc.NOBODY, np.int32),
+    )
+
+
+def _traffic(columns: int) -> bc.Traffic:
+    return bc.Traffic(
+        np.zeros((columns, len(bc.PURPOSES)), np.int64), np.zeros(columns, np.int64), np.zeros(columns)
+    )
+
+
+class _Stage(NamedTuple):
+    """A row of `Engine.stages`."""
+
+    server: int
+    row_of_model: int
+    column: int
+    is_write: bool
+    part: int
+
+
+def _routes(profile: Profile, names: Sequence[str], servers) -> tuple[np.ndarray, np.ndarray]:
+    """Every route of every kind between every two levels: where each begins, and its stages one after the other."""
+    levels = len(names)
+    link_names = list(profile.links)
+
+    def device(level: int, is_write: bool) -> _Stage:
+        model, row = servers[level]
+        return _Stage(model, row, 2 * level + is_write, is_write, bc.DEVICE_NS)
+
+    def link(name: str, down: bool) -> _Stage:
+        nth = 2 * link_names.index(name) + down
+        model, row = servers[levels + nth]
+        return _Stage(model, row, 2 * levels + nth, down, bc.LINK_NS)
+
+    def path(level: int) -> tuple[str, ...]:
+        return profile.tier(names[level]).path
+
+    def stages(kind: int, source: int, target: int) -> list[_Stage]:
+        if kind == bc.FROM_LEVEL:
+            return [device(source, False), *(link(name, False) for name in path(source))]
+        if kind == bc.TO_LEVEL:
+            return [*(link(name, True) for name in reversed(path(source))), device(source, True)]
+        up, down = _branches(path(source), path(target))
+        descent = [*(link(name, True) for name in reversed(down)), device(target, True)]
+        if kind == bc.FILL_LEVEL:  # the block itself passes the common part of the way
+            return descent
+        return [device(source, False), *(link(name, False) for name in up), *descent]
+
+    routes = [stages(kind, a, b) for kind in range(4) for a in range(levels) for b in range(levels)]
+    flat = [stage for route in routes for stage in route]
+    first_stage = np.concatenate([[0], np.cumsum([len(route) for route in routes])])
+    return first_stage, np.array(flat, np.int32)
+
+
+def _branches(source: tuple[str, ...], target: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What two paths to the root do not share: links up from the source, and those of the target's path."""
+    shared = 0
+    while shared < min(len(source), len(target)) and source[-1 - shared] == target[-1 - shared]:
+        shared += 1
+    return source[: len(source) - shared], target[: len(target) - shared]

@@ -1,0 +1,486 @@
+"""The seam through which everything pluggable reaches compiled kernels.
+
+A plugin is one frozen object of hooks, each a plain Python function over a state (a NamedTuple of arrays and scalars).
+Python sees functions, so a debugger and `NUMBA_DISABLE_JIT=1` work. Compiled code sees a value of size zero whose
+Numba type is (kind, name, digest): kernels specialise per plugin, are cached on disk, and are compiled again when any
+source that can reach the kernel has changed. Parameters live in the state, so changing one recompiles nothing.
+
+Blocks are dense numbers from 0 to `context.blocks - 1`; a policy keeps what it knows of a block, resident or ghost, at
+that index of its arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numba import config, typeof, types
+from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
+from numba.extending import NativeValue, models, overload_method, register_model, unbox
+
+from sim.errors import InputError
+from sim.kernels.compile import kernel
+
+NEVER = np.iinfo(np.int64).max  # next_access of a block that is not accessed again
+
+
+class Request(NamedTuple):
+    """What a hook may know of the access at hand; fields may be added, so read them by name."""
+
+    index: int  # which access of the trace this is, from 0
+    block: int  # dense number of the block
+    address: int  # number of the block in the trace's own numbering: neighbours there are neighbours here
+    size_bytes: int  # 1 where object sizes are ignored
+    arrival_ns: float
+    is_write: bool
+    tenant: int
+    next_access: int  # index of the next access to this block, NEVER where there is none
+    position: int  # which block of its LLM call this is, from 0; 0 where the trace has no calls
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a plugin's `init` is told: capacity in bytes (in objects where sizes are ignored), how many blocks, a seed."""
+
+    capacity: int
+    blocks: int
+    seed: int = 0
+
+
+class PluginType(types.Type):
+    """Numba's view of a plugin; equality, and so every cache key, is by kind, name and digest."""
+
+    def __init__(self, kind: str, plugin_name: str, digest: str):
+        self.kind, self.plugin_name, self.digest = kind, plugin_name, digest
+        super().__init__(name=f"{type(self).__name__}:{kind}({plugin_name}@{digest})")
+
+
+class StackedType(PluginType):
+    """Numba's view of one plugin a level."""
+
+
+register_model(PluginType)(models.OpaqueModel)
+register_model(StackedType)(models.OpaqueModel)
+
+
+@unbox(PluginType)
+@unbox(StackedType)
+def _unbox(typ, obj, c):
+    return NativeValue(c.context.get_dummy_value())
+
+
+_by_type: dict[PluginType, Plugin | Stacked] = {}  # how a type met by the compiler finds its hooks again
+
+
+def _nothing(state, request):
+    """The default of a hook that observes."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plugin:
+    """Base of all plugins. `init(context, **parameters)` returns the state; the parameters are its keyword arguments.
+
+    needs: trace columns without which the plugin cannot work ("next_access", "address"). A plugin over a trace
+    without them is refused. Raises InputError where a hook is missing or takes the wrong number of arguments.
+    """
+
+    KIND: ClassVar[str] = ""
+    HOOKS: ClassVar[Mapping[str, int]] = {}
+    OPTIONAL: ClassVar[Mapping[str, Callable]] = {}
+
+    name: str
+    init: Callable
+    needs: tuple[str, ...] = ()
+    doc: str = ""
+    _numba_type_: PluginType = field(init=False, repr=False, default=None)
+
+    def __post_init__(self):
+        for hook, arity in self.HOOKS.items():
+            self._check_hook(hook, arity)
+        compiled = {hook: _compiled(getattr(self, hook)) for hook in self.HOOKS if getattr(self, hook) is not None}
+        digest = _digest(tuple(_python(function) for function in compiled.values()))
+        for hook, function in compiled.items():
+            object.__setattr__(self, hook, function)
+        object.__setattr__(self, "_numba_type_", PluginType(self.KIND, self.name, digest))
+        if not self.doc:
+            object.__setattr__(self, "doc", _first_sentence(self.init))
+        _by_type[self._numba_type_] = self
+
+    def _check_hook(self, hook: str, arity: int) -> None:
+        function = getattr(self, hook)
+        if function is None and hook in self.OPTIONAL:
+            if self.OPTIONAL[hook] is not None:
+                object.__setattr__(self, hook, self.OPTIONAL[hook])
+            return
+        if not callable(function):
+            raise InputError(f"{self.KIND} policy {self.name!r}: {hook} is not a function", value=function)
+        got = len(inspect.signature(_python(function)).parameters)
+        if got != arity:
+            raise InputError(f"{self.KIND} policy {self.name!r}: {hook} takes {got} arguments", expected=str(arity))
+
+    @property
+    def digest(self) -> str:
+        return self._numba_type_.digest
+
+    def parameters(self) -> dict[str, Any]:
+        """Name and default of each parameter."""
+        declared = list(inspect.signature(self.init).parameters.values())[1:]
+        return {p.name: p.default for p in declared if p.kind is not p.VAR_KEYWORD}
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """`given` over the defaults, each of its default's type. Raises InputError for a name or value that does not fit."""
+        defaults = self.parameters()
+        resolved = dict(defaults)
+        for name, value in given.items():
+            if name not in defaults:
+                expected = None if defaults else f"no parameters: {self.name} has none"
+                raise InputError(
+                    f"{self.KIND} policy {self.name!r}: unknown parameter",
+                    value=name,
+                    expected=expected,
+                    candidates=defaults,
+                )
+            resolved[name] = self._coerce(name, value, defaults[name])
+        return resolved
+
+    def _coerce(self, name: str, value: Any, default: Any) -> Any:
+        if isinstance(default, bool):
+            wanted, words = bool, {"true": True, "false": False}
+            value = words.get(str(value).lower(), value)
+        else:
+            wanted = type(default)
+        if isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool):
+            return value
+        try:
+            if wanted in (int, float) and not isinstance(value, bool):
+                number = wanted(value)
+                if wanted is float or number == float(value):
+                    return number
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise InputError(
+            f"{self.KIND} policy {self.name!r}: parameter {name} is",
+            value=value,
+            expected=f"{ {int: 'a whole number', float: 'a number', bool: 'true or false'}.get(wanted, wanted.__name__) }"
+            f" such as {default!r}",
+        )
+
+    def make_state(self, context: Context, given: Mapping[str, Any] | None = None) -> NamedTuple:
+        """The state before the first access. Raises InputError where a parameter's value is out of range."""
+        parameters = self.resolve(given or {})
+        try:
+            return self.init(context, **parameters)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"{self.KIND} policy {self.name!r}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EvictionPolicy(Plugin):
+    """Which block leaves.
+
+    on_hit(state, request): the block of `request` is resident and was accessed.
+    on_miss(state, request), optional: it is not; called before anything is evicted or inserted.
+    evict(state, request) -> block: the resident block to give up for that of `request`; it is forgotten, or kept as a
+        ghost, by this call.
+    on_insert(state, request): the block of `request` has become resident.
+    remove(state, block), optional: a resident block has left for another reason than `evict` (an exclusive
+        hierarchy moves it, an inclusive one invalidates it). A policy without it cannot serve such a tier.
+    """
+
+    KIND = "eviction"
+    HOOKS = {"on_hit": 2, "on_miss": 2, "evict": 2, "on_insert": 2, "remove": 2}
+    OPTIONAL = {"on_miss": _nothing, "remove": None}
+
+    on_hit: Callable
+    on_insert: Callable
+    evict: Callable
+    on_miss: Callable | None = None
+    remove: Callable | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AdmissionPolicy(Plugin):
+    """Whether a missed block enters.
+
+    admit(state, request) -> bool: asked once for each block that could be inserted.
+    on_access(state, request), optional: sees every access of the tier, hit or miss, before anything else.
+    """
+
+    KIND = "admission"
+    HOOKS = {"admit": 2, "on_access": 2}
+    OPTIONAL = {"on_access": _nothing}
+
+    admit: Callable
+    on_access: Callable | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PrefetchPolicy(Plugin):
+    """What to fetch before it is asked for.
+
+    propose(state, request, hit, proposals) -> count: after an access, write the addresses to fetch into `proposals`
+        (int64[limit(parameters)]) and return how many. Addresses are the trace's own numbers (`request.address`).
+    degree: how many proposals one access may make, from the resolved parameters.
+    """
+
+    KIND = "prefetch"
+    HOOKS = {"propose": 4}
+
+    propose: Callable
+    degree: Callable
+
+
+def _never(state, request):
+    return False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OffloadPolicy(Plugin):
+    """How blocks of the tier above come to this tier, and whether this tier keeps what it gives back.
+
+    copy_on_insert(state, request) -> bool: the block was inserted above and is not here: write it here, too?
+    copy_on_hit(state, request) -> bool: the block was hit above and is not here: write it here now?
+    copy_on_evict(state, block) -> bool: the tier above evicted the block and it is not here: demote it to here?
+    keep_on_promote(state, block) -> bool: the block was read from here into the tier above: keep this copy?
+    on_access(state, request), optional: sees every access to the tier above.
+    """
+
+    KIND = "offload"
+    HOOKS = {"copy_on_insert": 2, "copy_on_hit": 2, "copy_on_evict": 2, "keep_on_promote": 2, "on_access": 2}
+    OPTIONAL = {"on_access": _nothing}
+
+    copy_on_insert: Callable
+    copy_on_hit: Callable
+    copy_on_evict: Callable
+    keep_on_promote: Callable
+    on_access: Callable | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Allocator(Plugin):
+    """Where a block is placed in a tier's memory, and what is wasted by it.
+
+    allocate(state, block, size_bytes) -> bool: place a block that is not placed; False where nothing fits.
+    release(state, block): give back the place of a placed block.
+    free_bytes(state): bytes in no allocation. largest_free_bytes(state): the largest block that would still fit.
+    internal_bytes(state): bytes allocated beyond what was asked for.
+    """
+
+    KIND = "allocator"
+    HOOKS = {"allocate": 3, "release": 2, "free_bytes": 1, "largest_free_bytes": 1, "internal_bytes": 1}
+
+    allocate: Callable
+    release: Callable
+    free_bytes: Callable
+    largest_free_bytes: Callable
+    internal_bytes: Callable
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DeviceModel(Plugin):
+    """How long devices and links of one model take; one state serves all of them, each a row.
+
+    init(devices): `devices` is a sequence of `sim.profile.Device`; the state has a field `busy_ns`, float64[devices],
+        time that each was held so far, averaged over its channels.
+    serve(state, row, head_ns, size_bytes, is_write) -> (start_ns, first_ns, end_ns, latency_ns): take in one access
+        whose first byte arrives at head_ns, calls coming in order of head_ns. start_ns: when service began; first_ns:
+        when the first byte leaves; end_ns: when the last byte would leave if all of it had been there at start_ns;
+        latency_ns: the part of it that a byte takes from end to end of the device.
+    """
+
+    KIND = "device_model"
+    HOOKS = {"serve": 5}
+
+    serve: Callable
+
+
+class Stacked:
+    """One plugin a level, called by level number: `stacked.evict(states, level, request)`.
+
+    Tiers run different policies with states of different types; compiled code cannot index such a tuple by a variable.
+    The levels' hooks are chained into one function of nested comparisons, which the compiler flattens.
+    """
+
+    def __init__(self, plugins: Sequence[Plugin]):
+        self.plugins = tuple(plugins)
+        self.kind = self.plugins[0].KIND
+        name = "+".join(plugin.name for plugin in self.plugins)
+        digest = hashlib.sha256("".join(plugin.digest for plugin in self.plugins).encode()).hexdigest()[:12]
+        self._numba_type_ = StackedType(self.kind, name, digest)
+        _by_type[self._numba_type_] = self
+
+    def chained(self, hook: str) -> Callable:
+        functions = tuple(getattr(plugin, hook) or _missing_hook(plugin, hook) for plugin in self.plugins)
+        return _chain(functions, self.plugins[0].HOOKS[hook])
+
+    def __getattr__(self, hook: str) -> Callable:
+        """The hooks as plain Python methods (used where compilation is off)."""
+        if hook.startswith("_") or hook not in type(self.plugins[0]).HOOKS:
+            raise AttributeError(hook)
+        return lambda states, level, *rest: getattr(self.plugins[level], hook)(states[level], *rest)
+
+
+def _missing_hook(plugin: Plugin, hook: str) -> Callable:
+    raise InputError(f"{plugin.KIND} policy {plugin.name!r} has no {hook} hook, which this hierarchy needs")
+
+
+def _chain(functions: Sequence[Callable], arity: int) -> Callable:
+    """`lambda stacked, states, level, ...: functions[level](states[level], ...)` as an expression that compiles.
+
+    Written out as text, since its length depends on the number of levels and a call for each comparison would pass
+    the states of all levels each time.
+    """
+    rest = "".join(f", a{i}" for i in range(1, arity))
+    calls = [f"f{level}(states[{level}]{rest})" for level in range(len(functions))]
+    choice = "".join(f"{call} if level == {level} else " for level, call in enumerate(calls[:-1])) + calls[-1]
+    hooks = {f"f{level}": function for level, function in enumerate(functions)}
+    return eval(f"lambda stacked, states, level{rest}: {choice}", hooks)
+
+
+def _forward(find: Callable, arity: int) -> Callable:
+    """An overload of `plugin.hook(...)` with `arity` arguments: the function that `find` has for the plugin's type."""
+
+    def one(plugin, a):
+        f = find(plugin)
+        return lambda plugin, a: f(a)
+
+    def two(plugin, a, b):
+        f = find(plugin)
+        return lambda plugin, a, b: f(a, b)
+
+    def three(plugin, a, b, c):
+        f = find(plugin)
+        return lambda plugin, a, b, c: f(a, b, c)
+
+    def four(plugin, a, b, c, d):
+        f = find(plugin)
+        return lambda plugin, a, b, c, d: f(a, b, c, d)
+
+    def five(plugin, a, b, c, d, e):
+        f = find(plugin)
+        return lambda plugin, a, b, c, d, e: f(a, b, c, d, e)
+
+    return {1: one, 2: two, 3: three, 4: four, 5: five}[arity]
+
+
+def _forward_level(hook: str, arity: int) -> Callable:
+    """An overload of `stacked.hook(states, level, ...)`, whose arguments beyond those a hook of `arity` takes."""
+
+    def one(stacked, states, level):
+        return _by_type[stacked].chained(hook)
+
+    def two(stacked, states, level, a1):
+        return _by_type[stacked].chained(hook)
+
+    def three(stacked, states, level, a1, a2):
+        return _by_type[stacked].chained(hook)
+
+    def four(stacked, states, level, a1, a2, a3):
+        return _by_type[stacked].chained(hook)
+
+    def five(stacked, states, level, a1, a2, a3, a4):
+        return _by_type[stacked].chained(hook)
+
+    return {1: one, 2: two, 3: three, 4: four, 5: five}[arity]
+
+
+def _register_hooks() -> None:
+    """Tell the compiler of every hook of every kind: once for a plugin, once for a stack, which takes a level more."""
+    kinds = (EvictionPolicy, AdmissionPolicy, PrefetchPolicy, OffloadPolicy, Allocator, DeviceModel)
+    for hook, arity in {hook: arity for kind in kinds for hook, arity in kind.HOOKS.items()}.items():
+        overload_method(PluginType, hook)(_forward(lambda typ, hook=hook: getattr(_by_type[typ], hook), arity))
+        overload_method(StackedType, hook)(_forward_level(hook, arity))
+
+
+_register_hooks()
+
+
+def explain_failure(plugin: Plugin, error: Exception, samples: Mapping[str, tuple]) -> InputError | None:
+    """The one line that says which hook of `plugin` does not compile and why; None where all of them do.
+
+    samples: hook name to arguments of the types that a kernel passes.
+    """
+    for hook, arguments in samples.items():
+        function = getattr(plugin, hook)
+        if function is None or not isinstance(function, Dispatcher):
+            continue
+        try:
+            function.compile(tuple(typeof(argument) for argument in arguments))
+        except NumbaError as cause:
+            return _one_line(plugin, hook, cause)
+    return None
+
+
+def _one_line(plugin: Plugin, hook: str, cause: Exception) -> InputError:
+    function = _python(getattr(plugin, hook))
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    noise = ("Failed in", "During:", "File ", "There are", "Overload", "This error", "<source", "- ", "^")
+    telling = [line for line in lines if not line.startswith(noise)] or lines
+    file, line = inspect.getsourcefile(function), function.__code__.co_firstlineno
+    problem = f"{plugin.KIND} policy {plugin.name!r}: hook {hook} does not compile: {telling[0]}"
+    return InputError(problem, file=file, line=line)
+
+
+def _compiled(function: Callable) -> Callable:
+    return function if isinstance(function, Dispatcher) or config.DISABLE_JIT else kernel(function)
+
+
+def _python(function: Callable) -> Callable:
+    return getattr(function, "py_func", function)
+
+
+def _first_sentence(init: Callable) -> str:
+    """What a list shows of a plugin: the first sentence of its module's docstring."""
+    module = sys.modules.get(_python(init).__module__)
+    text = (getattr(module, "__doc__", None) or "").strip()
+    return text.split("\n\n")[0].replace("\n", " ")
+
+
+def _digest(functions: Sequence[Callable]) -> str:
+    """Of all source that can reach a kernel through these functions, and of the functions themselves."""
+    digest = hashlib.sha256(repr(bool(config.BOUNDSCHECK)).encode())
+    for function in functions:
+        code = function.__code__
+        closure = [repr(cell.cell_contents) for cell in function.__closure__ or ()]
+        digest.update(repr((function.__qualname__, code.co_code, repr(code.co_consts), closure)).encode())
+    for source in sorted(_reachable_sources(functions)):
+        digest.update(_source_digest(source))
+    return digest.hexdigest()[:12]
+
+
+def _reachable_sources(functions: Sequence[Callable]) -> set[str]:
+    """Files of the modules that hold the functions, and of those whose functions they use, and so on; not numpy's."""
+    todo = [sys.modules.get(function.__module__) for function in functions]
+    todo += [module for name, module in sys.modules.items() if name.startswith("sim.kernels.")]
+    seen, files = set(), set()
+    while todo:
+        module = todo.pop()
+        if module is None or module.__name__ in seen:
+            continue
+        seen.add(module.__name__)
+        if not getattr(module, "__file__", None) or module.__name__.split(".")[0] in ("numpy", "numba"):
+            continue
+        files.add(module.__file__)
+        todo += _modules_of_functions(module)
+    return files
+
+
+def _modules_of_functions(module) -> Iterator:
+    for value in list(vars(module).values()):
+        if isinstance(value, Dispatcher) or inspect.isfunction(value):
+            yield sys.modules.get(_python(value).__module__)
+
+
+@cache
+def _source_digest(file: str) -> bytes:
+    return hashlib.sha256(Path(file).read_bytes()).digest()

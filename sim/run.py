@@ -1,0 +1,275 @@
+"""Runs a scenario: one SimPy environment, on which the compiled hierarchy, a monitor and a migration daemon share a clock.
+
+The hierarchy is one process. It runs ahead in compiled code to the next event of anyone else and never past it, then
+gives way; so whoever acts at time t finds it in its state at t, and results do not depend on how often anyone looks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import simpy
+
+from sim.engines import block_cache as bc
+from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
+from sim.errors import InputError
+from sim.hierarchy import Hierarchy, build
+
+if TYPE_CHECKING:
+    from sim.profile import Profile
+    from sim.results import Result
+    from sim.scenario import Scenario
+    from sim.trace import Trace
+
+_FIRST_SPARE_BLOCKS = 1024
+_SAMPLES = 200  # of a run whose scenario does not say how often to look
+
+Progress = Callable[[int, int], None]  # requests answered, requests in all
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A run that has ended. samples: equally long columns, see `_Monitor`; wall_seconds leaves out reading the trace."""
+
+    scenario: Scenario
+    profile: Profile
+    trace_name: str
+    trace_digest: str
+    hierarchy: Hierarchy
+    samples: dict[str, np.ndarray]
+    duration_ns: float
+    wall_seconds: float
+
+
+class _NeedsBlocks(Exception):
+    """The prefetcher went to more addresses that the trace does not have than there is room for."""
+
+
+class _Model:
+    """The hierarchy as a SimPy process."""
+
+    def __init__(self, env: simpy.Environment, hierarchy: Hierarchy):
+        self.env, self.hierarchy, self.engine = env, hierarchy, hierarchy.engine
+        self.process = env.process(self._run())
+
+    @property
+    def finished(self) -> bool:
+        return not self.process.is_alive
+
+    def _run(self):
+        while True:
+            if self.advance(float(self.env.peek())) == bc.FINISHED:
+                return
+            try:
+                yield self.env.timeout(max(0.0, self.engine.clock_ns[bc.NOW] - self.env.now))
+            except simpy.Interrupt:  # someone gave it work at this moment: look again when the next event is
+                continue
+
+    def advance(self, until_ns: float, shrink_level: int = bc.NOBODY, shrink_to_bytes: int = 0) -> int:
+        """Take every event before `until_ns`, and then evict from a level if asked to. Returns FINISHED or AT_LIMIT."""
+        while True:
+            status = bc.advance(self.engine, until_ns, shrink_level, shrink_to_bytes)
+            if status == bc.NEEDS_ROOM:
+                self.engine = bc.with_more_room(self.engine)
+            elif status == bc.NEEDS_BLOCKS:
+                raise _NeedsBlocks
+            elif status == bc.FAULTY:
+                raise self._fault()
+            else:
+                return status
+
+    def _fault(self) -> InputError:
+        state = self.engine.res.state
+        plan = self.hierarchy.plans[state[FAULT_LEVEL]]
+        block = int(state[FAULT_BLOCK])
+        if state[FAULT] == NO_REMOVE:
+            return InputError(f"tiers.{plan.name}: eviction policy {plan.eviction.name!r} has no remove hook")
+        problem = f"tiers.{plan.name}: eviction policy {plan.eviction.name!r} chose a victim that is not resident: block"
+        return InputError(problem, value=block)
+
+
+class _Monitor:
+    """Looks at the hierarchy every so often, and once at the end.
+
+    Columns: time_ns; requests_issued, requests_completed; tier.NAME.X for each caching tier and each X of
+    `block_cache.SAMPLED`; busy_ns.tier.NAME and busy_ns.link.NAME.up or .down, cumulative.
+    """
+
+    def __init__(self, env: simpy.Environment, model: _Model, every_ns: float, progress: Progress | None):
+        self.env, self.model, self.every_ns, self.progress = env, model, every_ns, progress
+        tiers = len(model.hierarchy.plans)
+        self._levels: list[np.ndarray] = []
+        self._others: list[tuple] = []
+        self._scratch = np.zeros((tiers, len(bc.SAMPLED)), np.int64)
+        env.process(self._run())
+
+    def _run(self):
+        while not self.model.finished:
+            self.look()
+            yield self.env.timeout(self.every_ns)
+
+    def look(self) -> None:
+        engine = self.model.engine
+        if len(self._scratch):
+            bc.sample(engine, self._scratch)
+        self._levels.append(self._scratch.copy())
+        issued, completed = int(engine.counts[bc.ISSUED]), int(engine.counts[bc.COMPLETED])
+        busy = [state.busy_ns.copy() for state in engine.model_states]
+        self._others.append((self.env.now, issued, completed, busy))
+        if self.progress is not None:
+            self.progress(completed, engine.work.block.size)
+
+    def samples(self) -> dict[str, np.ndarray]:
+        hierarchy = self.model.hierarchy
+        times, issued, completed, busy = zip(*self._others, strict=True)
+        columns = {
+            "time_ns": np.array(times, float),
+            "requests_issued": np.array(issued, np.int64),
+            "requests_completed": np.array(completed, np.int64),
+        }
+        levels = np.array(self._levels)
+        for level, plan in enumerate(hierarchy.plans):
+            for at, name in enumerate(bc.SAMPLED):
+                columns[f"tier.{plan.name}.{name}"] = levels[:, level, at]
+        for server, (model, row) in enumerate(hierarchy.servers):
+            columns[f"busy_ns.{hierarchy.server_name(server)}"] = np.array([look[model][row] for look in busy])
+        return columns
+
+
+def _migrate(env: simpy.Environment, model: _Model, level: int, settings):
+    """A daemon that keeps room in a tier: above the high watermark it evicts down to the low one."""
+    while not model.finished:
+        yield env.timeout(settings.every_ns)
+        levels = model.engine.res.levels
+        capacity = int(levels[level, CAPACITY])
+        if not model.finished and levels[level, USED] > settings.high_watermark * capacity:
+            model.advance(env.now, level, int(settings.low_watermark * capacity))
+            model.process.interrupt()
+
+
+def simulate(
+    scenario: Scenario, *, profile: Profile | None = None, trace: Trace | None = None, progress: Progress | None = None
+) -> Simulation:
+    """Run a scenario to its end. profile and trace: those of the scenario, where the caller has them already.
+
+    Raises InputError where the scenario's parts do not fit together, or a policy breaks a rule of the seam.
+    """
+    from sim.profile import load_profile
+    from sim.scenario import load_workload
+
+    profile = profile or load_profile(scenario.system, scenario.profile_overrides)
+    trace = load_workload(scenario) if trace is None else trace
+    spare = _FIRST_SPARE_BLOCKS
+    while True:  # a run is a function of its inputs: one that needs more room for blocks starts again
+        try:
+            return _simulate(scenario, profile, trace, spare, progress)
+        except _NeedsBlocks:
+            spare *= 4
+
+
+def _simulate(scenario, profile, trace, spare_blocks: int, progress: Progress | None) -> Simulation:
+    from sim.scenario import plans
+
+    hierarchy = build(
+        profile,
+        plans(scenario, profile, trace),
+        trace,
+        prefetch=scenario.prefetch,
+        seed=scenario.seed,
+        spare_blocks=spare_blocks,
+        clients=scenario.workload.clients or 1,
+    )
+    started = time.perf_counter()
+    env = simpy.Environment()
+    model = _Model(env, hierarchy)
+    every_ns = scenario.monitor_every_ns or _default_interval_ns(hierarchy, scenario.workload.clients or 1)
+    monitor = _Monitor(env, model, every_ns, progress)
+    if scenario.migration is not None:
+        level = _caching_level(hierarchy, scenario.migration.tier)
+        env.process(_migrate(env, model, level, scenario.migration))
+    env.run(model.process)
+    monitor.look()
+    engine = model.engine
+    return Simulation(
+        scenario=scenario,
+        profile=profile,
+        trace_name=trace.name,
+        trace_digest=trace.digest,
+        hierarchy=hierarchy.with_engine(engine),
+        samples=monitor.samples(),
+        duration_ns=float(engine.clock_ns[bc.LAST_COMPLETION]),
+        wall_seconds=time.perf_counter() - started,
+    )
+
+
+def _caching_level(hierarchy: Hierarchy, tier: str) -> int:
+    names = [plan.name for plan in hierarchy.plans]
+    if tier not in names:
+        raise InputError("migration.tier: no caching tier of this run", value=tier, candidates=names)
+    return names.index(tier)
+
+
+def _default_interval_ns(hierarchy: Hierarchy, clients: int) -> float:
+    """About a two-hundredth of the run: of the arrivals' span, or of what a closed loop takes if nothing hits."""
+    work = hierarchy.engine.work
+    if work.arrival_ns.size:
+        span_ns = float(work.arrival_ns[-1])
+    else:
+        size = int(hierarchy.engine.res.size_of[: len(work.block)].mean())
+        round_ns = hierarchy.profile.unloaded_ns(hierarchy.tiers[-1], max(1, size)) + float(work.think_ns.mean())
+        span_ns = round_ns * work.block.size / clients
+    return max(1.0, span_ns / _SAMPLES)
+
+
+def run(
+    scenario: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run a scenario by name or path, with dotted overrides; where `out` is given, the results are saved there."""
+    from sim.results import Result, save
+    from sim.scenario import load_scenario
+
+    result = Result.from_simulation(simulate(load_scenario(scenario, overrides, seed), progress=progress))
+    return save(result, out) if out is not None else result
+
+
+def compare(
+    scenario: str | Path,
+    policies: Iterable[str] = (),
+    tier: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[str], Progress | None] | None = None,
+) -> list[Result]:
+    """Run a scenario once for each eviction policy, in the order asked for; the scenario's own list where none is given.
+
+    tier: change the policy of this caching tier only. progress: makes the progress callback of a policy's run. Where
+    `out` is given, each run is saved in a folder of that, named as the policy.
+    """
+    from sim.profile import load_profile
+    from sim.results import Result, save
+    from sim.scenario import load_scenario, load_workload, parse_choice, with_eviction
+
+    base = load_scenario(scenario, overrides, seed)
+    choices = [parse_choice(text) for text in (tuple(policies) or base.compare)]
+    if not choices:
+        raise InputError("no policies to compare", file=base.file, field="compare", expected="at least one policy")
+    variants = [with_eviction(base, choice, tier) for choice in choices]
+    profile = load_profile(base.system, base.profile_overrides)
+    results = []
+    trace = load_workload(base, variants)
+    for choice, variant in zip(choices, variants, strict=True):
+        follow = progress(choice.label) if progress else None
+        simulation = simulate(variant, profile=profile, trace=trace, progress=follow)
+        result = Result.from_simulation(simulation, label=choice.label)
+        results.append(save(result, Path(out) / choice.label.replace(":", "_")) if out is not None else result)
+    return results
