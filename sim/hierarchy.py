@@ -22,7 +22,10 @@ from sim.policy import Context, Plugin, Stacked
 from sim.profile import Device, Profile
 
 _FIRST_SLOTS = 1024
-NO_COLUMN = {name: np.zeros(0, dtype) for name, dtype in (("f8", np.float64), ("i8", np.int64), ("i4", np.int32), ("u1", np.uint8))}
+NO_COLUMN = {
+    name: np.zeros(0, dtype)
+    for name, dtype in (("f8", np.float64), ("i8", np.int64), ("i4", np.int32), ("u1", np.uint8))
+}
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,13 @@ def build(
     prefetcher = prefetch.plugin(registry.PREFETCH)
     degree = int(prefetcher.degree(prefetcher.resolve(prefetch.parameters)))
     plug, res = contents(
-        plans, last.name, trace, last_offload=last_offload, seed=seed, spare_blocks=spare_blocks if degree else 0, degree=degree
+        plans,
+        last.name,
+        trace,
+        last_offload=last_offload,
+        seed=seed,
+        spare_blocks=spare_blocks if degree else 0,
+        degree=degree,
     )
     blocks = len(res.size_of)
     work = _workload(trace)
@@ -258,17 +267,16 @@ def _check_removal(plans: Sequence[TierPlan], removable: Sequence[bool]) -> None
         if not removable[level]:
             plan = plans[level]
             raise InputError(
-                f"tiers.{plan.name}: eviction policy {plan.eviction.name!r} has no remove hook, which an exclusive tier "
-                "and the tiers above an inclusive one need"
+                f"tiers.{plan.name}: eviction policy {plan.eviction.name!r} has no remove hook, which an exclusive "
+                "tier and the tiers above an inclusive one need"
             )
 
 
 def _check_needs(plugin: Plugin, trace) -> None:
     missing = [need for need in plugin.needs if need != "address" and need not in trace.columns]
     if missing:
-        raise InputError(
-            f"{plugin.KIND} policy {plugin.name!r} needs the trace column {missing[0]}, which trace {trace.name!r} lacks"
-        )
+        needing = f"{plugin.KIND} policy {plugin.name!r} needs the trace column {missing[0]}"
+        raise InputError(f"{needing}, which trace {trace.name!r} lacks")
 
 
 def _workload(trace) -> bc.Workload:
@@ -311,9 +319,7 @@ def _answers(work: bc.Workload) -> bc.Answers:
 
 
 def _traffic(columns: int) -> bc.Traffic:
-    return bc.Traffic(
-        np.zeros((columns, len(bc.PURPOSES)), np.int64), np.zeros(columns, np.int64), np.zeros(columns)
-    )
+    return bc.Traffic(np.zeros((columns, len(bc.PURPOSES)), np.int64), np.zeros(columns, np.int64), np.zeros(columns))
 
 
 class _Stage(NamedTuple):

@@ -48,7 +48,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Context:
-    """What a plugin's `init` is told: capacity in bytes (in objects where sizes are ignored), how many blocks, a seed."""
+    """What a plugin's `init` is told: capacity in bytes (objects where sizes are ignored), how many blocks, a seed."""
 
     capacity: int
     blocks: int
@@ -136,7 +136,7 @@ class Plugin:
         return {p.name: p.default for p in declared if p.kind is not p.VAR_KEYWORD}
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """`given` over the defaults, each of its default's type. Raises InputError for a name or value that does not fit."""
+        """`given` over the defaults, each of its default's type. Raises InputError for what does not fit."""
         defaults = self.parameters()
         resolved = dict(defaults)
         for name, value in given.items():
@@ -197,9 +197,9 @@ class EvictionPolicy(Plugin):
         hierarchy moves it, an inclusive one invalidates it). A policy without it cannot serve such a tier.
     """
 
-    KIND = "eviction"
-    HOOKS = {"on_hit": 2, "on_miss": 2, "evict": 2, "on_insert": 2, "remove": 2}
-    OPTIONAL = {"on_miss": _nothing, "remove": None}
+    KIND: ClassVar[str] = "eviction"
+    HOOKS: ClassVar[Mapping[str, int]] = {"on_hit": 2, "on_miss": 2, "evict": 2, "on_insert": 2, "remove": 2}
+    OPTIONAL: ClassVar[Mapping[str, Callable]] = {"on_miss": _nothing, "remove": None}
 
     on_hit: Callable
     on_insert: Callable
@@ -216,9 +216,9 @@ class AdmissionPolicy(Plugin):
     on_access(state, request), optional: sees every access of the tier, hit or miss, before anything else.
     """
 
-    KIND = "admission"
-    HOOKS = {"admit": 2, "on_access": 2}
-    OPTIONAL = {"on_access": _nothing}
+    KIND: ClassVar[str] = "admission"
+    HOOKS: ClassVar[Mapping[str, int]] = {"admit": 2, "on_access": 2}
+    OPTIONAL: ClassVar[Mapping[str, Callable]] = {"on_access": _nothing}
 
     admit: Callable
     on_access: Callable | None = None
@@ -233,8 +233,8 @@ class PrefetchPolicy(Plugin):
     degree: how many proposals one access may make, from the resolved parameters.
     """
 
-    KIND = "prefetch"
-    HOOKS = {"propose": 4}
+    KIND: ClassVar[str] = "prefetch"
+    HOOKS: ClassVar[Mapping[str, int]] = {"propose": 4}
 
     propose: Callable
     degree: Callable
@@ -255,9 +255,15 @@ class OffloadPolicy(Plugin):
     on_access(state, request), optional: sees every access to the tier above.
     """
 
-    KIND = "offload"
-    HOOKS = {"copy_on_insert": 2, "copy_on_hit": 2, "copy_on_evict": 2, "keep_on_promote": 2, "on_access": 2}
-    OPTIONAL = {"on_access": _nothing}
+    KIND: ClassVar[str] = "offload"
+    HOOKS: ClassVar[Mapping[str, int]] = {
+        "copy_on_insert": 2,
+        "copy_on_hit": 2,
+        "copy_on_evict": 2,
+        "keep_on_promote": 2,
+        "on_access": 2,
+    }
+    OPTIONAL: ClassVar[Mapping[str, Callable]] = {"on_access": _nothing}
 
     copy_on_insert: Callable
     copy_on_hit: Callable
@@ -276,8 +282,14 @@ class Allocator(Plugin):
     internal_bytes(state): bytes allocated beyond what was asked for.
     """
 
-    KIND = "allocator"
-    HOOKS = {"allocate": 3, "release": 2, "free_bytes": 1, "largest_free_bytes": 1, "internal_bytes": 1}
+    KIND: ClassVar[str] = "allocator"
+    HOOKS: ClassVar[Mapping[str, int]] = {
+        "allocate": 3,
+        "release": 2,
+        "free_bytes": 1,
+        "largest_free_bytes": 1,
+        "internal_bytes": 1,
+    }
 
     allocate: Callable
     release: Callable
@@ -298,8 +310,8 @@ class DeviceModel(Plugin):
         latency_ns: the part of it that a byte takes from end to end of the device.
     """
 
-    KIND = "device_model"
-    HOOKS = {"serve": 5}
+    KIND: ClassVar[str] = "device_model"
+    HOOKS: ClassVar[Mapping[str, int]] = {"serve": 5}
 
     serve: Callable
 
@@ -455,13 +467,22 @@ def _digest(functions: Sequence[Callable]) -> str:
         digest.update(repr((function.__qualname__, code.co_code, repr(code.co_consts), closure)).encode())
     for source in sorted(_reachable_sources(functions)):
         digest.update(_source_digest(source))
+    digest.update(_engine_digest())
     return digest.hexdigest()[:12]
+
+
+@cache
+def _engine_digest() -> bytes:
+    """Of the kernels that plugins are called from, whether or not this process has loaded them."""
+    package = Path(__file__).parent
+    folders = [package / name for name in ("kernels", "engines", "devices")]
+    files = sorted(file for folder in folders for file in folder.glob("*.py"))
+    return b"".join(_source_digest(str(file)) for file in files)
 
 
 def _reachable_sources(functions: Sequence[Callable]) -> set[str]:
     """Files of the modules that hold the functions, and of those whose functions they use, and so on; not numpy's."""
     todo = [sys.modules.get(function.__module__) for function in functions]
-    todo += [module for name, module in sys.modules.items() if name.startswith("sim.kernels.")]
     seen, files = set(), set()
     while todo:
         module = todo.pop()

@@ -1,4 +1,4 @@
-"""Runs a scenario: one SimPy environment, on which the compiled hierarchy, a monitor and a migration daemon share a clock.
+"""Runs a scenario: a compiled hierarchy, a monitor and a migration daemon share the clock of one SimPy environment.
 
 The hierarchy is one process. It runs ahead in compiled code to the next event of anyone else and never past it, then
 gives way; so whoever acts at time t finds it in its state at t, and results do not depend on how often anyone looks.
@@ -19,6 +19,7 @@ from sim.engines import block_cache as bc
 from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
 from sim.errors import InputError
 from sim.hierarchy import Hierarchy, build
+from sim.kernels.compile import specialised
 
 if TYPE_CHECKING:
     from sim.profile import Profile
@@ -34,7 +35,7 @@ Progress = Callable[[int, int], None]  # requests answered, requests in all
 
 @dataclass(frozen=True)
 class Simulation:
-    """A run that has ended. samples: equally long columns, see `_Monitor`; wall_seconds leaves out reading the trace."""
+    """A run that has ended. samples: equally long columns (`_Monitor`); wall_seconds leaves out reading the trace."""
 
     scenario: Scenario
     profile: Profile
@@ -55,6 +56,7 @@ class _Model:
 
     def __init__(self, env: simpy.Environment, hierarchy: Hierarchy):
         self.env, self.hierarchy, self.engine = env, hierarchy, hierarchy.engine
+        self._advance = specialised(bc.advance, self.engine, 0.0, bc.NOBODY, 0)
         self.process = env.process(self._run())
 
     @property
@@ -73,7 +75,7 @@ class _Model:
     def advance(self, until_ns: float, shrink_level: int = bc.NOBODY, shrink_to_bytes: int = 0) -> int:
         """Take every event before `until_ns`, and then evict from a level if asked to. Returns FINISHED or AT_LIMIT."""
         while True:
-            status = bc.advance(self.engine, until_ns, shrink_level, shrink_to_bytes)
+            status = self._advance(self.engine, until_ns, shrink_level, shrink_to_bytes)
             if status == bc.NEEDS_ROOM:
                 self.engine = bc.with_more_room(self.engine)
             elif status == bc.NEEDS_BLOCKS:
@@ -89,7 +91,9 @@ class _Model:
         block = int(state[FAULT_BLOCK])
         if state[FAULT] == NO_REMOVE:
             return InputError(f"tiers.{plan.name}: eviction policy {plan.eviction.name!r} has no remove hook")
-        problem = f"tiers.{plan.name}: eviction policy {plan.eviction.name!r} chose a victim that is not resident: block"
+        problem = (
+            f"tiers.{plan.name}: eviction policy {plan.eviction.name!r} chose a victim that is not resident: block"
+        )
         return InputError(problem, value=block)
 
 
@@ -106,6 +110,7 @@ class _Monitor:
         self._levels: list[np.ndarray] = []
         self._others: list[tuple] = []
         self._scratch = np.zeros((tiers, len(bc.SAMPLED)), np.int64)
+        self._sample = specialised(bc.sample, model.engine, self._scratch)
         env.process(self._run())
 
     def _run(self):
@@ -116,7 +121,7 @@ class _Monitor:
     def look(self) -> None:
         engine = self.model.engine
         if len(self._scratch):
-            bc.sample(engine, self._scratch)
+            self._sample(engine, self._scratch)
         self._levels.append(self._scratch.copy())
         issued, completed = int(engine.counts[bc.ISSUED]), int(engine.counts[bc.COMPLETED])
         busy = [state.busy_ns.copy() for state in engine.model_states]
@@ -250,7 +255,7 @@ def compare(
     out: str | Path | None = None,
     progress: Callable[[str], Progress | None] | None = None,
 ) -> list[Result]:
-    """Run a scenario once for each eviction policy, in the order asked for; the scenario's own list where none is given.
+    """Run a scenario once for each eviction policy, in the order asked for; by default for those it lists itself.
 
     tier: change the policy of this caching tier only. progress: makes the progress callback of a policy's run. Where
     `out` is given, each run is saved in a folder of that, named as the policy.

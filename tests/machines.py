@@ -15,9 +15,7 @@ ONE_CHANNEL_EACH = 1 << 40  # an interleave so wide that a request takes one cha
 
 def device(name, latency_ns=0.0, bytes_per_ns=1.0, occupancy_ns=0.0, channels=1, interleave_bytes=ONE_CHANNEL_EACH):
     way = Access(latency_ns, bytes_per_ns, occupancy_ns)
-    return Device(
-        name, "dram", "fixed", "", 1 << 60, channels, interleave_bytes, way, way, 1.0, 1.0, 0.0, None, 0.0
-    )
+    return Device(name, "dram", "fixed", "", 1 << 60, channels, interleave_bytes, way, way, 1.0, 1.0, 0.0, None, 0.0)
 
 
 def machine(*devices, paths=None, links=None) -> Profile:

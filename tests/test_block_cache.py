@@ -139,7 +139,9 @@ def test_same_hits_as_the_untimed_replay():
     assert ran.counts[0, HITS] == untimed.hits
     assert ran.counts[0, LOOKUPS] == untimed.requests
     outcome = ran.engine.answers.outcome
-    assert (outcome == bc.HIT).sum() + (outcome == bc.DELAYED_HIT).sum() - ran.engine.counts[bc.REJOINED] == untimed.hits
+    assert (outcome == bc.HIT).sum() + (outcome == bc.DELAYED_HIT).sum() - ran.engine.counts[
+        bc.REJOINED
+    ] == untimed.hits
 
 
 def test_looking_more_often_changes_nothing():
@@ -154,7 +156,10 @@ def test_conservation_and_causality():
     rng = np.random.default_rng(5)
     rows = REQUESTS // 10
     workload = zipf_trace(
-        rows, 3000, 300.0, size_bytes=rng.integers(1, 9000, 3000)[rng.integers(0, 3000, rows)],
+        rows,
+        3000,
+        300.0,
+        size_bytes=rng.integers(1, 9000, 3000)[rng.integers(0, 3000, rows)],
         op=(rng.random(rows) < 0.3).astype(np.uint8),
     )
     ran = run(server_machine(), [plan("fast", 600_000), plan("middle", 2_000_000)], workload, every_ns=1e5)
@@ -196,8 +201,10 @@ def test_more_bandwidth_never_slows_a_fifo_link():
     means = []
     for bytes_per_ns in (9.0, 12.0, 24.0):
         profile = machine(
-            device("fast", 100, 40.0, channels=8), device("slow", 900, 50.0, channels=64),
-            paths=[(), ("bus",)], links={"bus": device("bus", 200, bytes_per_ns)},
+            device("fast", 100, 40.0, channels=8),
+            device("slow", 900, 50.0, channels=64),
+            paths=[(), ("bus",)],
+            links={"bus": device("bus", 200, bytes_per_ns)},
         )
         means.append(run(profile, [plan("fast", 400 * 4096)], workload).latency_ns.mean())
     assert means == sorted(means, reverse=True)

@@ -1,4 +1,4 @@
-"""Prefix-cache hit ratios and the two-tier table of Mooncake's conversation trace, to the last digit of the reference."""
+"""Prefix hit ratios and the two-tier table of Mooncake's conversation trace, to the last digit of the reference."""
 
 import csv
 
@@ -36,7 +36,7 @@ POLICIES = {
 @pytest.mark.parametrize("reference_policy", POLICIES)
 def test_hit_ratios_of_one_tier(conversation, reference_file, reference_policy):
     eviction, order = POLICIES[reference_policy]
-    rows = [row for row in rows_of(reference_file("kvcache/mooncake_conversation_hit_ratios.csv"))]
+    rows = rows_of(reference_file("kvcache/mooncake_conversation_hit_ratios.csv"))
     rows = [row for row in rows if row["policy"] == reference_policy]
     assert rows
     for row in rows:

@@ -67,9 +67,7 @@ def walk(plug, res, blocks, writes, served):
     for row in range(len(blocks)):
         block = np.int64(blocks[row])
         zero = np.int64(0)
-        request = Request(
-            np.int64(row), block, block, res.size_of[block], 0.0, bool(writes[row]), zero, zero, zero
-        )
+        request = Request(np.int64(row), block, block, res.size_of[block], 0.0, bool(writes[row]), zero, zero, zero)
         served[row] = rs.access(plug, res, request, rs.DEMAND, 0, 0)
         rs.forget_moves(res.state)
 

@@ -6,9 +6,9 @@ its first byte gets there, so that unloaded it takes the sum of the latencies an
 bandwidth on the way, and queues wherever a server is held by others.
 
 Residency changes when a request arrives (see `residency.py`), data follow: a block that is being fetched counts as
-resident, and requests for it wait for that fetch (delayed hits; Atre et al., SIGCOMM 2020). Filling upper tiers, copies,
-demotions and write-backs run beside the requests and share devices and links with them. A block may be evicted while it
-is still on its way; those who wait for it are served all the same.
+resident, and requests for it wait for that fetch (delayed hits; Atre et al., SIGCOMM 2020). Filling upper tiers,
+copies, demotions and write-backs run beside the requests and share devices and links with them. A block may be
+evicted while it is still on its way; those who wait for it are served all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.engines.residency import BLOCK as MOVE_BLOCK
 from sim.engines.residency import (
     DAEMON,
     DEMAND,
@@ -36,6 +37,8 @@ from sim.engines.residency import (
     access,
     forget_moves,
 )
+from sim.engines.residency import SOURCE as MOVE_SOURCE
+from sim.engines.residency import TARGET as MOVE_TARGET
 from sim.kernels.address_index import find_or_add
 from sim.kernels.compile import inlined, kernel
 from sim.kernels.event_heap import EventHeap, make_heap, pop, push
@@ -61,6 +64,8 @@ ARRIVAL = -1  # event of a closed loop: a client sends its next request
 # columns of a transfer: float64 (the parts of its time so far are at QUEUE_NS, DEVICE_NS, LINK_NS) and int64
 HEAD_NS, TAIL_NS = 3, 4  # when the first byte reaches the next stage, the last byte has passed those so far
 BLOCK, ROW, SIZE, PURPOSE, SOURCE_LEVEL, TO_FILL, STAGE, LAST_STAGE, WAITING, NEXT_FREE = range(10)
+
+ROUTE = 6  # the column of `starts` after BLOCK..TO_FILL
 
 SERVER, ROW_OF_MODEL, COLUMN, IS_WRITE, PART = range(5)  # columns of a stage of a route
 
@@ -114,7 +119,7 @@ class Engine(NamedTuple):
     stages: np.ndarray  # int32[., 5] SERVER (level of the model stack), ROW_OF_MODEL, COLUMN, IS_WRITE, PART
     times: np.ndarray  # float64[p, 5] of the transfers under way
     facts: np.ndarray  # int64[p, 10] of the transfers under way
-    starts: np.ndarray  # int64[., 6] what the event at hand will start: BLOCK..TO_FILL; NEXT: route
+    starts: np.ndarray  # int64[., 7] what the event at hand will start: BLOCK..TO_FILL, ROUTE
     fetching: np.ndarray  # int32[B] transfer that brings the block up, or NOBODY
     answers: Answers
     traffic: Traffic
@@ -124,9 +129,6 @@ class Engine(NamedTuple):
     events: EventHeap
     counts: np.ndarray  # int64[10] ISSUED .. TO_START
     clock_ns: np.ndarray  # float64[2] NOW, LAST_COMPLETION
-
-
-ROUTE = 6  # column of `starts` after BLOCK..TO_FILL
 
 
 def make_pool(slots: int) -> tuple[np.ndarray, np.ndarray]:
@@ -239,7 +241,7 @@ def request_to_prefetch(address_of, size_of, next_of, counts, block, address, as
 def next_move(moves, state):
     """Place on the list of the next move that is one, or -1."""
     while state[STARTED] < state[END]:
-        if moves[state[STARTED], 1] >= 0:
+        if moves[state[STARTED], MOVE_TARGET] >= 0:
             return state[STARTED]
         state[STARTED] += 1
     return np.int64(-1)
@@ -257,7 +259,7 @@ def begin(times, facts, fetching, first_stage, starts, counts, at, now_ns):
     times[slot, QUEUE_NS], times[slot, DEVICE_NS], times[slot, LINK_NS] = 0.0, 0.0, 0.0
     times[slot, HEAD_NS], times[slot, TAIL_NS] = now_ns, now_ns
     purpose = starts[at, PURPOSE]
-    if purpose == PREFETCH or (purpose == REQUEST and starts[at, SOURCE_LEVEL] > 0 and not starts[at, ROW] < 0):
+    if purpose == PREFETCH or (purpose == REQUEST and starts[at, SOURCE_LEVEL] > 0):
         fetching[starts[at, BLOCK]] = slot
     return slot
 
@@ -286,10 +288,10 @@ def pass_stage(model, model_states, stages, times, facts, traffic, slot):
 @inlined
 def noted(starts, counts, block):
     """Whether the event at hand is going to prefetch the block already."""
+    found = False
     for at in range(counts[TO_START]):
-        if starts[at, BLOCK] == block and starts[at, PURPOSE] == PREFETCH:
-            return True
-    return False
+        found |= starts[at, BLOCK] == block and starts[at, PURPOSE] == PREFETCH
+    return found
 
 
 @kernel
@@ -335,7 +337,9 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
         if arriving or daemon:
             slot = np.int64(NOBODY)
             row = counts[ISSUED]
-            asked = Request(row, np.int64(0), np.int64(0), np.int64(0), now_ns, False, np.int64(0), np.int64(0), np.int64(0))
+            asked = Request(
+                row, np.int64(0), np.int64(0), np.int64(0), now_ns, False, np.int64(0), np.int64(0), np.int64(0)
+            )
             if arriving:
                 counts[ISSUED] = row + 1
                 asked = request_of_row(work, res.address_of, size_of, row, now_ns)
@@ -404,12 +408,8 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                     address = proposals[proposal]
                     proposal += 1
                     block = find_or_add(engine.index_keys, engine.index_values, address, counts[KNOWN])
-                    request = request_to_prefetch(
-                        res.address_of, size_of, res.next_of, counts, block, address, asked
-                    )
-                    found = (
-                        fetching[block] < 0 and not flags[block, 0] & RESIDENT and not noted(starts, counts, block)
-                    )
+                    request = request_to_prefetch(res.address_of, size_of, res.next_of, counts, block, address, asked)
+                    found = fetching[block] < 0 and not flags[block, 0] & RESIDENT and not noted(starts, counts, block)
                 if not found:
                     break
         elif slot >= 0 and facts[slot, STAGE] == facts[slot, LAST_STAGE]:  # it has arrived
@@ -446,8 +446,8 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                     if move < 0 or counts[FREE_COUNT] <= reserve:
                         break
                     state[STARTED] = move + 1
-                    block = np.int64(moves[move, 2])
-                    source, target = np.int64(moves[move, 0]), np.int64(moves[move, 1])
+                    block = np.int64(moves[move, MOVE_BLOCK])
+                    source, target = np.int64(moves[move, MOVE_SOURCE]), np.int64(moves[move, MOVE_TARGET])
                     route = route_number(levels, BETWEEN_LEVELS, source, target)
                     add_start(starts, counts, route, block, NOBODY, size_of[block], MOVE, source, 0)
                 slot = begin(times, facts, fetching, first_stage, starts, counts, started, now_ns)

@@ -94,7 +94,6 @@ def replay_calls(trace, plans: Sequence, order: str = "backward", seed: int = 0)
     if res.state[FAULT]:
         raise InputError("an eviction policy chose a victim that is not resident")
 
-
     rows, all_tokens = trace.n_requests, int(calls.input_tokens.sum())
     return PrefixResult(
         hit_any=tuple((any_hits / rows).tolist()),

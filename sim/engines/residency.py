@@ -2,8 +2,8 @@
 
 Levels are numbered from the fastest, 0, to the last, which holds everything. An access
   1. finds the first level that holds the block (it is served from there);
-  2. where that is not level 0, places the block in level 0 (its admission and eviction policies decide), and takes it out
-     of the level that served it where that level's offload policy does not keep what it promotes;
+  2. where that is not level 0, places the block in level 0 (its admission and eviction policies decide), and takes it
+     out of the level that served it where that level's offload policy does not keep what it promotes;
   3. places the victims below, each as the offload policies there say, dirty ones always;
   4. writes the block to the levels below whose offload policy copies on insertion or on a hit;
   5. touches it in every other level that already held it.

@@ -24,15 +24,8 @@ class EventHeap(NamedTuple):
 
 def make_heap(capacity: int) -> EventHeap:
     """An empty heap for `capacity` events."""
-    return EventHeap(np.zeros(capacity), np.zeros(capacity, np.int64), np.zeros(capacity, np.int64), np.zeros(2, np.int64))
-
-
-def grow_heap(heap: EventHeap, capacity: int) -> EventHeap:
-    """The same events with room for `capacity`."""
-    grown = make_heap(capacity)
-    for old, new in zip(heap, grown, strict=True):
-        new[: old.size] = old
-    return grown
+    entry, what = np.zeros(capacity, np.int64), np.zeros(capacity, np.int64)
+    return EventHeap(np.zeros(capacity), entry, what, np.zeros(2, np.int64))
 
 
 @kernel

@@ -1,8 +1,8 @@
 """A binary min-heap of blocks whose keys may change, each block knowing its slot.
 
-`keys` is int64[blocks, 1 or 2]: the smaller first column leaves first, the smaller second column among equals. `heap` is
-uint32[blocks] of blocks in heap order, `slot` uint32[blocks] the place of each block in it, and `count[0]` how many there
-are. Blocks with equal keys leave in the order that these textbook sift operations give them.
+`keys` is int64[blocks, 1 or 2]: the smaller first column leaves first, the smaller second column among equals. `heap`
+is uint32[blocks] of blocks in heap order, `slot` uint32[blocks] the place of each block in it, and `count[0]` how many
+there are. Blocks with equal keys leave in the order that these textbook sift operations give them.
 """
 
 from __future__ import annotations

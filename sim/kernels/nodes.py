@@ -1,8 +1,8 @@
 """Nodes of linked lists that also carry what a policy with several queues knows of a block, all in one cache line.
 
-`nodes` is uint32[blocks + lists, 4]: the two columns of `linked_list`, whose functions work on it, the low 32 bits of the
-block's size, and a word that packs the place of the block (4 bits: which list, or what else the policy means by it), a
-small counter (4 bits) and the high 24 bits of the size.
+`nodes` is uint32[blocks + lists, 4]: the two columns of `linked_list`, whose functions work on it, the low 32 bits of
+the block's size, and a word that packs the place of the block (4 bits: which list, or what else the policy means by
+it), a small counter (4 bits) and the high 24 bits of the size.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def set_counter(nodes, block, count):
 
 @inlined
 def push_node(nodes, used, first_list, block, place):
-    """Put a block at the newest end of list number `place`, whose sentinels begin at `first_list`; used[place] grows."""
+    """Put a block at the newest end of list number `place` (sentinels begin at `first_list`); used[place] grows."""
     push_newest(nodes, first_list + place, block)
     set_place(nodes, block, place)
     used[place] += size_of(nodes, block)

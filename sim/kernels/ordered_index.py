@@ -208,7 +208,7 @@ def _summarise(nodes, counts, parent, slot, before, after):
 
 @kernel
 def _refresh(index, before, after):
-    """Summarise up the path, as far as anything changes; the peak of the entry at its end went from one to the other."""
+    """Summarise up the path, as far as anything changes; the peak of the entry at its end went from `before`."""
     changed = True
     for level in range(index.cursor[_HEIGHT] - 1, -1, -1):
         parent, slot = _at(index.cursor, level)

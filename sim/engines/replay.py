@@ -1,0 +1,358 @@
+"""Hit ratios alone, as fast as they can be had: one cache, one policy, no clock."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numba.core.errors import NumbaError
+
+from sim import registry
+from sim.errors import InputError
+from sim.kernels.compile import kernel
+from sim.policy import AdmissionPolicy, Context, EvictionPolicy, Plugin, Request, explain_failure
+
+if TYPE_CHECKING:
+    from sim.trace import Trace
+
+NO_COLUMN = np.zeros(0, np.int64)  # stands for a column that the trace or the caller does not have
+NO_POSITION = np.zeros(0, np.int32)
+NO_FAULT, NOT_RESIDENT = 0, 1
+
+Progress = Callable[[int, int], None]  # (requests so far, requests in all)
+
+
+class Cache(NamedTuple):
+    """One cache's contents and counts.
+
+    size_of is empty where sizes are ignored; every block then counts 1.
+    """
+
+    capacity: int
+    resident: np.ndarray  # bool[blocks]
+    size_of: np.ndarray  # int64[blocks] as inserted
+    counts: np.ndarray  # int64[len(COUNTS)]
+    fault: np.ndarray  # int64[3]: what the policy did wrong (NO_FAULT: nothing), at which access, with which block
+
+
+class Rows(NamedTuple):
+    """A stretch of a trace. A column other than `block` is empty where it is not there or not needed."""
+
+    block: np.ndarray  # int32[n]
+    size_bytes: np.ndarray  # int64[n]
+    next_access: np.ndarray  # int64[n]
+    position: np.ndarray  # int32[n]
+    arrival_ns: np.ndarray  # float64[n]
+    op: np.ndarray  # uint8[n]
+    tenant: np.ndarray  # int32[n]
+    address_of: np.ndarray  # int64[blocks], by block and not by row
+
+
+COUNTS = ("requests", "hits", "requested_bytes", "hit_bytes", "bypassed", "evictions", "used")
+REQUESTS, HITS, REQUESTED_BYTES, HIT_BYTES, BYPASSED, EVICTIONS, USED = range(len(COUNTS))
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What a replay found. capacity is in objects where sizes were ignored, else in bytes."""
+
+    policy: str
+    parameters: dict[str, Any]
+    capacity: int
+    requests: int
+    objects: int
+    hits: int
+    misses: int
+    hit_ratio: float
+    byte_hit_ratio: float
+    bypassed: int
+    kernel_seconds: float
+
+
+def make_cache(capacity: int, blocks: int, ignore_size: bool) -> Cache:
+    """An empty cache."""
+    size_of = NO_COLUMN if ignore_size else np.zeros(blocks, np.int64)
+    counts, fault = np.zeros(len(COUNTS), np.int64), np.zeros(3, np.int64)
+    return Cache(capacity, np.zeros(blocks, np.bool_), size_of, counts, fault)
+
+
+def make_rows(
+    block: np.ndarray,
+    size_bytes: np.ndarray = NO_COLUMN,
+    next_access: np.ndarray = NO_COLUMN,
+    position: np.ndarray = NO_POSITION,
+    arrival_ns: np.ndarray | None = None,
+    op: np.ndarray | None = None,
+    tenant: np.ndarray | None = None,
+    address_of: np.ndarray = NO_COLUMN,
+) -> Rows:
+    """Rows of these columns, the others empty."""
+    return Rows(
+        block=block,
+        size_bytes=size_bytes,
+        next_access=next_access,
+        position=position,
+        arrival_ns=np.zeros(0) if arrival_ns is None else arrival_ns,
+        op=np.zeros(0, np.uint8) if op is None else op,
+        tenant=np.zeros(0, np.int32) if tenant is None else tenant,
+        address_of=address_of,
+    )
+
+
+@kernel
+def replay_rows(policy, state, admission, admission_state, cache, first, rows):
+    """Access the blocks of `rows` in turn; `first` is the index of the first access.
+
+    A block larger than the cache is bypassed and counted, and no policy hears of its insertion. Counts are kept in
+    locals and stored at the end: a store to an array would make the compiler reload every array of the state. A policy
+    that evicts what is not there ends the replay at once, with `cache.fault` set.
+    """
+    capacity, resident, size_of = cache.capacity, cache.resident, cache.size_of
+    blocks, sizes = rows.block, rows.size_bytes
+    hits = hit_bytes = requested_bytes = bypassed = evictions = 0
+    used = cache.counts[USED]
+    for i in range(blocks.size):
+        block = np.int64(blocks[i])
+        size = sizes[i] if sizes.size else 1
+        request = Request(
+            first + i,
+            block,
+            rows.address_of[block] if rows.address_of.size else block,
+            size,
+            rows.arrival_ns[i] if rows.arrival_ns.size else 0.0,
+            rows.op[i] == 1 if rows.op.size else False,
+            np.int64(rows.tenant[i]) if rows.tenant.size else np.int64(0),
+            rows.next_access[i] if rows.next_access.size else np.int64(-1),
+            np.int64(rows.position[i]) if rows.position.size else np.int64(0),
+        )
+        requested_bytes += size
+        admission.on_access(admission_state, request)
+        if resident[block]:
+            hits += 1
+            hit_bytes += size
+            policy.on_hit(state, request)
+            continue
+        policy.on_miss(state, request)
+        if size > capacity:
+            bypassed += 1
+            continue
+        if not admission.admit(admission_state, request):
+            continue
+        while used + size > capacity:
+            victim = policy.evict(state, request)
+            if victim < 0 or victim >= resident.size or not resident[victim]:
+                cache.fault[0], cache.fault[1], cache.fault[2] = NOT_RESIDENT, first + i, victim
+                return
+            resident[victim] = False
+            used -= size_of[victim] if size_of.size else 1
+            evictions += 1
+        resident[block] = True
+        used += size
+        if size_of.size:
+            size_of[block] = size
+        policy.on_insert(state, request)
+    counts = cache.counts
+    counts[REQUESTS] += blocks.size
+    counts[HITS] += hits
+    counts[HIT_BYTES] += hit_bytes
+    counts[REQUESTED_BYTES] += requested_bytes
+    counts[BYPASSED] += bypassed
+    counts[EVICTIONS] += evictions
+    counts[USED] = used
+
+
+# ------------------------------------------------------------------------------------------------------- a whole replay
+
+
+def replay(
+    trace: Trace | str | os.PathLike,
+    policy: str | EvictionPolicy = "lru",
+    capacity: str | int = "10%",
+    ignore_object_size: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+    admission: str | AdmissionPolicy = "always",
+    seed: int = 0,
+    progress: Progress | None = None,
+    reader: str | None = None,
+) -> ReplayResult:
+    """How often one cache under `policy` hits.
+
+    trace: a trace, a file, or a name from the catalogue; policy, admission: a name, with parameters if need be
+    ("s3fifo:small_ratio=0.2"), or an object; capacity: "10%" of the distinct objects or of their bytes, objects (bytes,
+    where sizes count), or "4 GiB"; parameters: of the policy; reader: the file's format where it does not say it.
+    Raises InputError for what cannot be replayed so.
+    """
+    policy, given = _plugin(registry.EVICTION, policy)
+    given = {**given, **(parameters or {})}
+    admission, admission_given = _plugin(registry.ADMISSION, admission)
+    policy.resolve(given), admission.resolve(admission_given)  # a misspelt parameter is told before the trace is read
+    needs = {*policy.needs, *admission.needs} - {"address"}
+    trace = _with_columns(trace, needs, ignore_object_size, reader, (policy, admission))
+    return _Replay(trace, policy, given, admission, admission_given, capacity, ignore_object_size, seed).run(progress)
+
+
+def _plugin(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str, Any]]:
+    if isinstance(wanted, Plugin):
+        if kind.name != wanted.KIND:
+            raise InputError(f"{wanted.name!r} is no {kind.noun}", value=wanted.KIND, expected=kind.name)
+        return wanted, {}
+    from sim.scenario import parse_choice
+
+    choice = parse_choice(wanted)
+    return registry.load(kind, choice.name), dict(choice.parameters)
+
+
+def _with_columns(trace, needs: set[str], ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...]) -> Trace:
+    """The trace with the columns that these plugins need; nothing else is kept of one that is read here."""
+    from sim import trace as traces
+
+    if not isinstance(trace, traces.Trace):
+        kept = needs if ignore_size else needs | {"size_bytes"}
+        trace = traces.load_trace(trace, reader=reader, needs=kept & traces.COLUMNS.keys())
+    if "next_access" in needs:
+        trace = trace.with_next_access()
+    for plugin in plugins:
+        for need in plugin.needs:
+            if need != "address" and need not in trace.columns:
+                problem = f"{plugin.KIND} policy {plugin.name!r} needs the column {need!r}, which trace {trace.name!r}"
+                raise InputError(f"{problem} does not have")
+    return trace
+
+
+class _Replay:
+    """One replay, from an empty cache to its result."""
+
+    def __init__(self, trace, policy, given, admission, admission_given, capacity, ignore_size, seed):
+        from sim.trace import parse_capacity
+
+        self.trace, self.policy, self.admission = trace, policy, admission
+        self.unit_size = ignore_size or "size_bytes" not in trace.columns
+        self.capacity = parse_capacity(capacity, trace, ignore_size)
+        self.parameters = policy.resolve(given)
+        context = Context(self.capacity, trace.n_blocks, seed)
+        self.state = policy.make_state(context, given)
+        self.admission_state = admission.make_state(context, admission_given)
+        self.cache = make_cache(self.capacity, trace.n_blocks, self.unit_size)
+
+    def run(self, progress: Progress | None) -> ReplayResult:
+        kernel_seconds, first = 0.0, 0
+        for rows in self._chunks():
+            if first == 0:
+                self._warm_up(rows)
+            started = time.perf_counter()
+            self._access(first, rows)
+            kernel_seconds += time.perf_counter() - started
+            self._check_fault()
+            first += rows.block.size
+            if progress is not None:
+                progress(first, self.trace.n_requests)
+        return self._result(kernel_seconds)
+
+    def _chunks(self) -> Iterator[Rows]:
+        needs = {*self.policy.needs, *self.admission.needs}
+        wanted = sorted((needs - {"address"}) | (set() if self.unit_size else {"size_bytes"}))
+        address_of = self.trace.address if "address" in needs else NO_COLUMN
+        first = 0
+        for block, *columns in self.trace.chunks("block", *wanted):
+            position = positions(self.trace, first, first + block.size)
+            named = {name: column for name, column in zip(wanted, columns, strict=True) if name in Rows._fields}
+            if self.unit_size:
+                named.pop("size_bytes", None)
+            yield make_rows(block, position=position, address_of=address_of, **named)
+            first += block.size
+
+    def _warm_up(self, rows: Rows) -> None:
+        """Compile, so that the time measured is the kernel's alone."""
+        nothing = Rows(*(column[:0] for column in rows[:-1]), rows.address_of)
+        try:
+            self._access(0, nothing)
+        except NumbaError as error:
+            request = _sample_request()
+            raise explain(self.policy, self.state, request, error, self.admission, self.admission_state) from error
+
+    def _access(self, first: int, rows: Rows) -> None:
+        replay_rows(self.policy, self.state, self.admission, self.admission_state, self.cache, first, rows)
+
+    def _check_fault(self) -> None:
+        code, index, block = self.cache.fault.tolist()
+        if code != NO_FAULT:
+            known = 0 <= block < self.trace.n_blocks
+            why = "is not resident" if known else f"does not exist (blocks are 0 to {self.trace.n_blocks - 1})"
+            problem = f"eviction policy {self.policy.name!r} evicted block {block}, which {why}, at access {index}"
+            raise InputError(f"{problem}; sim.testing.check_policy says more")
+
+    def _result(self, kernel_seconds: float) -> ReplayResult:
+        counts = dict(zip(COUNTS, self.cache.counts.tolist(), strict=True))
+        return ReplayResult(
+            policy=self.policy.name,
+            parameters=self.parameters,
+            capacity=self.capacity,
+            requests=counts["requests"],
+            objects=self.trace.n_blocks,
+            hits=counts["hits"],
+            misses=counts["requests"] - counts["hits"],
+            hit_ratio=counts["hits"] / counts["requests"],
+            byte_hit_ratio=counts["hit_bytes"] / counts["requested_bytes"],
+            bypassed=counts["bypassed"],
+            kernel_seconds=kernel_seconds,
+        )
+
+
+def positions(trace: Trace, start: int, stop: int) -> np.ndarray:
+    """int32: which block of its LLM call each of the rows `start` to `stop` is; empty where the trace has no calls."""
+    if trace.calls is None:
+        return NO_POSITION
+    rows = np.arange(start, stop)
+    first_row = trace.calls.first_row
+    call = np.searchsorted(first_row, rows, side="right") - 1
+    return (rows - first_row[call]).astype(np.int32)
+
+
+# ------------------------------------------------------------------------------------------- what does not compile, why
+
+
+def _sample_request() -> Request:
+    """A request of the types that the kernel passes."""
+    return Request(0, 0, 0, 1, 0.0, False, 0, -1, 0)
+
+
+_WANTED = {"evict": ("the number of a block", "int"), "admit": ("True or False", "bool")}
+
+
+def explain(
+    policy: Plugin, state, request: Request, error: Exception, admission: Plugin | None = None, admission_state=None
+) -> InputError:
+    """The one line that says which hook stopped the replay kernel from being compiled, and why."""
+    for plugin, its_state in ((policy, state), (admission, admission_state)):
+        if plugin is not None:
+            found = explain_failure(plugin, error, hook_samples(plugin, its_state, request))
+            found = found or wrong_return(plugin)
+            if found is not None:
+                return found
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return InputError(f"{policy.KIND} policy {policy.name!r} does not compile with the replay: {(lines or [error])[0]}")
+
+
+def hook_samples(plugin: Plugin, state, request: Request) -> dict[str, tuple]:
+    """Arguments of the types that a kernel passes to each hook of an eviction or admission policy."""
+    second = {hook: (state, request) for hook in plugin.HOOKS}
+    if "remove" in second:
+        second["remove"] = (state, request.block)
+    return {hook: arguments for hook, arguments in second.items() if getattr(plugin, hook) is not None}
+
+
+def wrong_return(plugin: Plugin) -> InputError | None:
+    """The line that says that a compiled hook returns something of the wrong kind; None where none does."""
+    for hook, (expected, kind) in _WANTED.items():
+        function = getattr(plugin, hook, None)
+        for signature in getattr(function, "nopython_signatures", ()):
+            returned = str(signature.return_type)
+            if not returned.lstrip("u").startswith((kind, "bool" if kind == "bool" else "int", "Literal")):
+                source = function.py_func.__code__
+                problem = f"{plugin.KIND} policy {plugin.name!r}: hook {hook} returns {returned}"
+                return InputError(problem, file=source.co_filename, line=source.co_firstlineno, expected=expected)
+    return None

@@ -1,0 +1,40 @@
+"""Where the tests find what is not in the repository, and which of them also run without compilation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Quick without compilation, and worth it: nearly everything in them runs hooks or kernels.
+UNCOMPILED = {"test_replay.py", "test_registry.py", "test_trace.py", "test_units.py"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in UNCOMPILED and item.get_closest_marker("compiled_only") is None:
+            item.add_marker("uncompiled")
+
+
+def _file(variable: str, name: str) -> Path:
+    folders = [Path(folder) for folder in os.environ.get(variable, "").split(os.pathsep) if folder]
+    for folder in folders:
+        if (folder / name).exists():
+            return folder / name
+    sentence = f"needs {name}: set {variable} to the folder that has it"
+    if os.environ.get("MEMHIER_REQUIRE_SHARED") == "1":
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+@pytest.fixture
+def shared_file():
+    """Finds a public trace by file name; the test is skipped where there is none, and fails where CI wants it."""
+    return lambda name: _file("MEMHIER_TRACE_PATH", name)
+
+
+@pytest.fixture
+def reference_file():
+    """Finds a reference measurement by its path below MEMHIER_REFERENCE_PATH, likewise."""
+    return lambda name: _file("MEMHIER_REFERENCE_PATH", name)
