@@ -166,12 +166,9 @@ class Plugin:
                     return number
         except (TypeError, ValueError, OverflowError):
             pass
-        raise InputError(
-            f"{self.KIND} policy {self.name!r}: parameter {name} is",
-            value=value,
-            expected=f"{ {int: 'a whole number', float: 'a number', bool: 'true or false'}.get(wanted, wanted.__name__) }"
-            f" such as {default!r}",
-        )
+        what = {int: "a whole number", float: "a number", bool: "true or false"}.get(wanted, wanted.__name__)
+        problem = f"{self.KIND} policy {self.name!r}: parameter {name} is"
+        raise InputError(problem, value=value, expected=f"{what} such as {default!r}")
 
     def make_state(self, context: Context, given: Mapping[str, Any] | None = None) -> NamedTuple:
         """The state before the first access. Raises InputError where a parameter's value is out of range."""

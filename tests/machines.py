@@ -7,7 +7,7 @@ import simpy
 
 from sim.hierarchy import Choice, Hierarchy, TierPlan, build
 from sim.profile import Access, Device, Profile, Tier
-from sim.run import _Model, _Monitor
+from sim.simulation import _Model, _Monitor
 from sim.trace import Trace
 
 ONE_CHANNEL_EACH = 1 << 40  # an interleave so wide that a request takes one channel

@@ -33,8 +33,8 @@ seed: 5
 @functools.cache
 def small_runs(folder) -> tuple:
     """Simulations of a small scenario, one with more room than the other; policies are alike, so code compiles once."""
-    from sim.run import simulate
     from sim.scenario import load_scenario
+    from sim.simulation import simulate
 
     path = folder / "small.yaml"
     path.write_text(SMALL)

@@ -65,7 +65,7 @@ def test_the_manifest_says_what_made_it(result):
 
 
 def test_the_same_inputs_give_the_same_bytes(result, runs, tmp_path):  # noqa: F811
-    from sim.run import simulate
+    from sim.simulation import simulate
 
     again = Result.from_simulation(simulate(runs[0].scenario), "lru")
     save(result, tmp_path / "a")

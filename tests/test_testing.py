@@ -125,7 +125,7 @@ def broken(**changed):
         ({"evict": beyond}, r"which does not exist \(blocks are 0 to 23\)"),
         ({"on_insert": every_third_is_lost}, r"evict gave up block|must offer every resident block once"),
         ({"on_insert": nothing}, "evict gave up block"),
-        ({"remove": silent_remove}, "evict gave up block .*: it was removed before and must be forgotten then"),
+        ({"remove": silent_remove}, "evict gave up block .* must be forgotten then, by remove as by evict"),
         ({"init": shared_state}, "gives the same array 'links' each time"),
         ({"init": too_small}, r"init raised IndexError: no room for two segments \(capacity 1, 24 blocks\)"),
         ({"on_hit": reads_the_tenant}, "on_hit reads request.tenant, but needs does not name 'tenant'"),

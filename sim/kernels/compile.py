@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from numba import njit, typeof
+from numba import njit, typeof, types
+from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 
 
@@ -16,10 +17,7 @@ def kernel(function: Callable) -> Callable:
     not allocate: its arrays are made before the call. A function that has no file of its own (typed at a prompt) or
     closes over values is compiled anew in each process.
     """
-    try:
-        return njit(cache=function.__closure__ is None, error_model="numpy", _nrt=False)(function)
-    except RuntimeError:  # numba: "no locator available", there is no file to keep a cache beside
-        return njit(error_model="numpy", _nrt=False)(function)
+    return _compile(function, forceinline=False)
 
 
 def inlined(function: Callable) -> Callable:
@@ -28,7 +26,41 @@ def inlined(function: Callable) -> Callable:
     A state travels as one argument for each field of each array, hundreds of them; a call would spend longer on passing
     them than on its work.
     """
-    return njit(forceinline=True, error_model="numpy", _nrt=False)(function)
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: Callable, forceinline: bool) -> Callable:
+    options = {"error_model": "numpy", "_nrt": False, "forceinline": forceinline}
+    try:
+        compiled = njit(cache=function.__closure__ is None, **options)(function)
+    except RuntimeError:  # numba: "no locator available", there is no file to keep a cache beside
+        return njit(**options)(function)
+    if isinstance(getattr(compiled, "_cache", None), FunctionCache):
+        compiled._cache.__class__ = _Cache
+    return compiled
+
+
+class _Cache(FunctionCache):
+    """Machine code on disk, found by the spelling of the argument types.
+
+    Numba's own index holds the types themselves, and with them references to every class of state that anyone ever
+    passed: reading it imports all their modules, and fails for everybody once one of them is gone.
+    """
+
+    def _index_key(self, sig, codegen):
+        _, *rest = super()._index_key(sig, codegen)
+        return (_spelled(sig), *rest)
+
+
+def _spelled(typ) -> str:
+    """A type as text, the same in every process, and different for different types."""
+    if isinstance(typ, types.BaseNamedTuple):
+        of = typ.instance_class
+        fields = ", ".join(f"{name}: {_spelled(one)}" for name, one in zip(typ.fields, typ.types, strict=True))
+        return f"{of.__module__}.{of.__qualname__}({fields})"
+    if isinstance(typ, tuple | list | types.BaseTuple):
+        return f"({', '.join(map(_spelled, typ))})"
+    return str(typ)
 
 
 def specialised(function: Callable, *arguments: object) -> Callable:

@@ -1,0 +1,43 @@
+"""A block is in one tier alone: it comes here when the tier above evicts it and leaves when it is read back up
+(exclusive caching, Wong and Wilkes 2002).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sim.policy import OffloadPolicy
+
+
+class State(NamedTuple):
+    pass
+
+
+def init(context):
+    return State()
+
+
+def copy_on_insert(state, request):
+    return False
+
+
+def copy_on_hit(state, request):
+    return False
+
+
+def copy_on_evict(state, block):
+    return True
+
+
+def keep_on_promote(state, block):
+    return False
+
+
+POLICY = OffloadPolicy(
+    name="exclusive",
+    init=init,
+    copy_on_insert=copy_on_insert,
+    copy_on_hit=copy_on_hit,
+    copy_on_evict=copy_on_evict,
+    keep_on_promote=keep_on_promote,
+)

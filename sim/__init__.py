@@ -1,0 +1,63 @@
+"""memhier: a discrete-event simulator of memory hierarchies.
+
+What a user of the library or the author of a policy needs is here; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "sim.errors": ("InputError",),
+    "sim.profile": ("load_profile", "load_device"),
+    "sim.trace": ("Trace", "load_trace", "generate", "Reader", "Generator", "Option"),
+    "sim.engines.replay": ("replay", "ReplayResult"),
+    "sim.simulation": ("run", "compare"),
+    "sim.results": ("load_result", "Result"),
+    "sim.policy": (
+        "NEVER",
+        "AdmissionPolicy",
+        "Allocator",
+        "Context",
+        "DeviceModel",
+        "EvictionPolicy",
+        "OffloadPolicy",
+        "PrefetchPolicy",
+        "Request",
+    ),
+    "sim.kernels.compile": ("kernel", "inlined"),
+    "sim.kernels.linked_list": (
+        "NEWER",
+        "OLDER",
+        "make_lists",
+        "newest",
+        "oldest",
+        "push_newest",
+        "push_oldest",
+        "unlink",
+    ),
+    "sim.kernels.heap": ("make_heap", "heap_push", "heap_pop", "heap_remove", "sift_down"),
+    "sim.kernels.random": ("make_rng", "uniform", "below"),
+}
+_HOME = {name: module for module, names in _PLACES.items() for name in names}
+_MODULES = ("testing", "registry", "catalog", "units", "metrics", "report")
+
+__all__ = ["__version__", *sorted(_HOME), *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        found = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        found = importlib.import_module(f"sim.{name}")
+    else:
+        raise AttributeError(f"module 'sim' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,174 @@
+"""The command line: `run_sim.py COMMAND ...`, also installed as `memhier`.
+
+Only what every command needs is imported here; each command imports the rest when it runs, so that help comes at once.
+What a person did wrong is one `error:` line each on stderr and exit code 2. With --json, stdout holds one document and
+nothing else; progress is drawn on stderr, where that is a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from sim.errors import InputError
+
+app = typer.Typer(
+    help="A discrete-event simulator of memory hierarchies.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+traces_app = typer.Typer(help="The catalogue of traces.", no_args_is_help=True)
+app.add_typer(traces_app, name="traces")
+
+_Scenario = Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario file, or the name of a shipped one.")]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the scenario, such as tiers.dram.capacity=5%."),
+]
+_Seed = Annotated[int | None, typer.Option(help="Instead of the scenario's own seed.", min=0)]
+_Out = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Where results go [default: results/SCENARIO or SCENARIO-compare].")
+]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
+
+
+@app.command()
+def run(scenario: _Scenario, set_: _Set = None, seed: _Seed = None, out: _Out = None, json: _Json = False):
+    """Run a scenario, print its metrics, and write tables and figures."""
+    from sim.commands import scenarios
+
+    scenarios.run(scenario, _settings(set_), seed, out, json)
+
+
+@app.command()
+def compare(
+    scenario: _Scenario,
+    policies: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Eviction policies, such as lru,s3fifo:small_ratio=0.2.")
+    ] = None,
+    tier: Annotated[str | None, typer.Option(metavar="NAME", help="Change the policy of this tier only.")] = None,
+    set_: _Set = None,
+    seed: _Seed = None,
+    out: _Out = None,
+    json: _Json = False,
+):
+    """Run a scenario once for each policy, and say which is best at what."""
+    from sim.commands import scenarios
+
+    scenarios.compare(scenario, policies, tier, _settings(set_), seed, out, json)
+
+
+@app.command()
+def replay(
+    trace: Annotated[str, typer.Argument(metavar="TRACE", help="A trace file, or a name from the catalogue.")],
+    policy: Annotated[str, typer.Option(help="Eviction policy, such as lru or s3fifo:small_ratio=0.2.")] = "lru",
+    capacity: Annotated[
+        str, typer.Option(help='A share ("10%"), objects with --ignore-object-size, else bytes ("4 GiB").')
+    ] = "10%",
+    ignore_object_size: Annotated[bool, typer.Option("--ignore-object-size", help="Every object counts 1.")] = False,
+    admission: Annotated[str, typer.Option(help="Admission policy, such as size:max_bytes=4096.")] = "always",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A parameter of the eviction policy.")
+    ] = None,
+    reader: Annotated[str | None, typer.Option(help="The trace's format, where it does not say it.")] = None,
+    seed: Annotated[int, typer.Option(help="Of policies that draw lots.", min=0)] = 0,
+    json: _Json = False,
+):
+    """Hit ratios of one cache alone, as fast as possible."""
+    from sim.commands import replay as command
+
+    label = ":".join([policy, *(param or [])])
+    command.replay(trace, label, capacity, ignore_object_size, admission, reader, seed, json)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="policies, devices, systems, readers, generators, traces, scenarios.")
+    ],
+    json: _Json = False,
+):
+    """What there is to choose from."""
+    from sim.commands import listing
+
+    listing.show(what, json)
+
+
+@app.command()
+def validate(files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios.")]):
+    """Check hardware profiles and scenarios, and name every error of every file."""
+    from sim.commands import checking
+
+    checking.validate(files)
+
+
+@traces_app.command("get")
+def traces_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the catalogue.")]):
+    """Find a trace on this machine or download it, and print where it is."""
+    from sim.commands import checking
+
+    checking.get_trace(name)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        code = app(arguments, prog_name=_program(), standalone_mode=False)
+        sys.stdout.flush()
+    except InputError as error:
+        code = _report(error.lines)
+    except TyperException as error:
+        code = _misused(error)
+    except typer.Abort:
+        code = _interrupted()
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(_interrupted() if code == 130 else code if isinstance(code, int) else 0)
+
+
+def _settings(given: list[str] | None) -> dict[str, str]:
+    """`--set key=value`, the values as text: the scenario reads them as its file would."""
+    settings = {}
+    for text in given or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError("bad --set", value=text, expected="key=value, such as tiers.dram.capacity=5%")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def _report(lines: list[str]) -> int:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
+def _misused(error: TyperException) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # no command given: its message is the help
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    return _report([" ".join(error.format_message().split())])
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130
+
+
+def _program() -> str:
+    return os.path.basename(sys.argv[0]) or "memhier"
+
+
+def _warn(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+warnings.showwarning = _warn

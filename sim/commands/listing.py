@@ -1,0 +1,120 @@
+"""`list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sim.commands import output
+from sim.errors import InputError
+
+Row = dict[str, Any]
+
+
+def show(what: str, as_json: bool) -> None:
+    """Print everything of one sort. Raises InputError for a sort that there is not."""
+    if what not in _LISTS:
+        raise InputError("nothing is listed under", value=what, candidates=_LISTS)
+    rows = list(_LISTS[what]())
+    if as_json:
+        output.print_json(rows)
+        return
+    columns = [column for column in rows[0] if column != _TOO_MUCH.get(what)] if rows else ["name"]
+    output.console().print(output.table(columns, [[_text(row[column]) for column in columns] for row in rows]))
+
+
+_TOO_MUCH = {"readers": "options", "generators": "parameters"}  # for a table; --json has them
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_text(one)}" for name, one in value.items())
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def policies() -> Iterator[Row]:
+    """The four kinds of policy, and allocators."""
+    from sim import registry
+
+    for kind in (registry.EVICTION, registry.ADMISSION, registry.PREFETCH, registry.OFFLOAD, registry.ALLOCATOR):
+        for name in registry.names(kind):
+            plugin = registry.load(kind, name)
+            row = {"kind": kind.name, "name": name, "parameters": plugin.parameters()}
+            yield {**row, "description": first_sentence(plugin.doc)}
+
+
+def devices() -> Iterator[Row]:
+    from sim import profile
+
+    for name in profile.device_names():
+        device = profile.load_device(name)
+        capacity = None if device.is_link else device.capacity_bytes
+        yield {"name": name, "kind": device.kind, "capacity_bytes": capacity, "description": _description(device)}
+
+
+def systems() -> Iterator[Row]:
+    from sim import profile
+
+    for name in profile.system_names():
+        system = profile.load_profile(name)
+        tiers = " > ".join(tier.name for tier in system.tiers)
+        yield {"name": name, "tiers": tiers, "description": _description(system)}
+
+
+def readers() -> Iterator[Row]:
+    from sim import registry
+
+    for name in registry.names(registry.READER):
+        reader = registry.load(registry.READER, name)
+        options = {key: option.default for key, option in reader.options.items()}
+        extensions = " ".join(reader.extensions)
+        yield {"name": name, "extensions": extensions, "options": options, "description": reader.description}
+
+
+def generators() -> Iterator[Row]:
+    from sim import registry
+
+    for name in registry.names(registry.GENERATOR):
+        generator = registry.load(registry.GENERATOR, name)
+        parameters = {key: option.default for key, option in generator.parameters.items()}
+        yield {"name": name, "parameters": parameters, "description": generator.description}
+
+
+def traces() -> Iterator[Row]:
+    from sim import catalog
+
+    for name, entry in catalog.entries().items():
+        row = {"name": name, "here": catalog.find(name) is not None, "bytes": entry.bytes, "licence": entry.licence}
+        yield {**row, "reader": entry.reader, "description": entry.description}
+
+
+def scenarios() -> Iterator[Row]:
+    from sim.scenario import load_scenario, scenario_names
+
+    for name in scenario_names():
+        scenario = load_scenario(name)
+        yield {"name": name, "system": str(scenario.system), "description": scenario.description}
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence, of the first paragraph."""
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    end = paragraph.find(". ")
+    return paragraph if end < 0 else paragraph[: end + 1]
+
+
+def _description(thing) -> str:
+    return getattr(thing, "description", None) or ""
+
+
+_LISTS: dict[str, Callable[[], Iterator[Row]]] = {
+    "policies": policies,
+    "devices": devices,
+    "systems": systems,
+    "readers": readers,
+    "generators": generators,
+    "traces": traces,
+    "scenarios": scenarios,
+}

@@ -1,0 +1,53 @@
+"""`replay`: hit ratios alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sim.commands import output
+
+
+def replay(
+    trace: str,
+    policy: str,
+    capacity: str,
+    ignore_object_size: bool,
+    admission: str,
+    reader: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    from sim.engines.replay import replay as replay_trace
+
+    with output.progress(f"replay {policy}") as progress:
+        result = replay_trace(
+            trace,
+            policy=policy,
+            capacity=capacity,
+            ignore_object_size=ignore_object_size,
+            admission=admission,
+            seed=seed,
+            progress=progress,
+            reader=reader,
+        )
+    if as_json:
+        output.print_json(asdict(result))
+        return
+    output.console().print(output.table(["", trace], _rows(result, "objects" if ignore_object_size else "bytes")))
+
+
+def _rows(result, unit: str) -> list[list[str]]:
+    parameters = ", ".join(f"{name}={value}" for name, value in result.parameters.items())
+    speed = result.requests / result.kernel_seconds / 1e6 if result.kernel_seconds else 0.0
+    return [
+        ["policy", f"{result.policy} ({parameters})" if parameters else result.policy],
+        ["capacity", f"{result.capacity:,} {unit}"],
+        ["requests", f"{result.requests:,}"],
+        ["objects", f"{result.objects:,}"],
+        ["hits", f"{result.hits:,}"],
+        ["misses", f"{result.misses:,}"],
+        ["hit ratio", f"{result.hit_ratio:.4f}"],
+        ["byte hit ratio", f"{result.byte_hit_ratio:.4f}"],
+        ["bypassed", f"{result.bypassed:,}"],
+        ["time in the kernel", f"{result.kernel_seconds:.3f} s ({speed:,.1f} M requests/s)"],
+    ]

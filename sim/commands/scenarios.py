@@ -1,0 +1,57 @@
+"""`run` and `compare`: scenarios, their tables and figures."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from sim.commands import output
+
+
+def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None, as_json: bool) -> None:
+    from sim.report.figures import save_run_figures
+    from sim.simulation import run as run_scenario
+
+    with output.progress(f"run {Path(scenario).stem}") as progress:
+        result = run_scenario(scenario, overrides, seed, _folder(scenario, out), progress)
+    save_run_figures(result, result.folder)
+    if as_json:
+        output.print_json({"summary": result.summary, "result": str(result.folder)})
+        return
+    from sim.report.table import run_report
+
+    output.console().print(run_report(result))
+    print(f"tables and figures: {result.folder}")
+
+
+def compare(
+    scenario: str,
+    policies: str | None,
+    tier: str | None,
+    overrides: dict[str, str],
+    seed: int | None,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    from sim.report.figures import save_comparison_figure
+    from sim.simulation import compare as compare_policies
+
+    names = [name.strip() for name in (policies or "").split(",") if name.strip()]
+    folder = _folder(scenario, out, "-compare")
+    with ExitStack() as bars:
+        progress = (lambda label: bars.enter_context(output.progress(label))) if sys.stderr.isatty() else None
+        results = compare_policies(scenario, names, tier, overrides, seed, folder, progress)
+    figure = folder / "comparison.png"
+    save_comparison_figure(results, figure)
+    if as_json:
+        output.print_json({"policies": [{"policy": r.label, **r.summary} for r in results]})
+        return
+    from sim.report.table import comparison_report
+
+    output.console().print(comparison_report(results))
+    print(f"tables and figures: {folder}")
+
+
+def _folder(scenario: str, out: str | None, suffix: str = "") -> Path:
+    return Path(out) if out is not None else Path("results") / (Path(scenario).stem + suffix)

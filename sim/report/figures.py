@@ -1,0 +1,275 @@
+"""Figures of results, drawn on axes that the caller gives, or saved as PNG files that depend on the results alone.
+
+matplotlib is imported when something is drawn, and its global state (pyplot) is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim import metrics
+from sim.errors import InputError
+from sim.units import format_time
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from sim.results import Result
+
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart; yellow is too pale for lines.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
+_DPI = 120
+_MOST_POINTS = 2000  # of a curve; more cannot be seen
+
+
+def latency_cdf(results: Sequence[Result], ax: Axes) -> Axes:
+    """Share of the requests answered within a time, a curve a result."""
+    for nth, result in enumerate(results):
+        latency_ns, share = _cumulative(result.requests["latency_ns"].to_numpy())
+        ax.plot(latency_ns, share, label=result.label, drawstyle="steps-post", **_line(nth), markevery=0.13)
+    ax.set(xscale="log", xlabel="latency", ylabel="share of requests answered", ylim=(0, 1.02))
+    ax.xaxis.set_major_formatter(lambda latency_ns, _: format_time(latency_ns, 3) if latency_ns > 0 else "")
+    ax.set_title("Latency")
+    return _finished(ax, legend="lower right" if len(results) > 1 else None)
+
+
+def _cumulative(latency_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Latencies and the share of requests that they cover; a log axis starts at 1 ns at the least."""
+    ranked = np.sort(latency_ns[~np.isnan(latency_ns)])
+    if ranked.size == 0:
+        return np.ones(1), np.zeros(1)
+    at = np.unique(np.linspace(0, ranked.size - 1, min(ranked.size, _MOST_POINTS)).astype(int))
+    return np.maximum(ranked[at], 1.0), (at + 1) / ranked.size
+
+
+def tier_hit_ratio(results: Sequence[Result], ax: Axes) -> Axes:
+    """Hits over lookups of each caching tier, a group of bars a tier, a bar a result."""
+    tiers = _caching_tiers(results)
+    width = 0.8 / max(1, len(results))
+    for nth, result in enumerate(results):
+        ratios = [result.summary.get(f"tier.{tier}.hit_ratio", 0.0) for tier in tiers]
+        at = np.arange(len(tiers)) + (nth - (len(results) - 1) / 2) * width
+        bars = ax.bar(at, ratios, width * 0.92, label=result.label, **_bar(nth))
+        if len(results) * len(tiers) <= 8:
+            ax.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=2, fontsize=8)
+    ax.set_xticks(np.arange(len(tiers)), tiers)
+    ax.set(ylabel="hits / lookups of the tier", ylim=(0, 1))
+    ax.set_title("Hit ratio per tier")
+    return _finished(ax, legend="below" if len(results) > 1 else None)
+
+
+def occupancy_over_time(result: Result, ax: Axes) -> Axes:
+    """Share of each caching tier's capacity that holds blocks, over simulated time."""
+    capacities = result.manifest["capacity_bytes"]
+    scale, unit = _time_unit(result)
+    for nth, (tier, rows) in enumerate(_by_tier(result)):
+        ax.plot(
+            rows["time_ns"] / scale, rows["used_bytes"] / capacities[tier], label=tier, **_line(nth), markevery=0.17
+        )
+    ax.set(xlabel=f"simulated time ({unit})", ylabel="bytes of blocks / capacity", ylim=(0, 1.05))
+    ax.set_title("Occupancy")
+    return _finished(ax, legend="lower right")
+
+
+def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
+    """Internal and external fragmentation of each caching tier over simulated time."""
+    scale, unit = _time_unit(result)
+    most = 0.0
+    for nth, (tier, rows) in enumerate(_by_tier(result)):
+        for kind, dashes in (("internal", "-"), ("external", "--")):
+            values = rows[f"{kind}_fragmentation"].to_numpy()
+            most = max(most, float(values.max(initial=0.0)))
+            style = {**_line(nth), "linestyle": dashes, "markerfacecolor": "white" if kind == "external" else None}
+            time = rows["time_ns"] / scale
+            ax.plot(time, values, color=style["color"], linewidth=0.6, alpha=0.3)
+            smooth = _running_mean(values)
+            ax.plot(time, smooth, label=f"{tier}, {kind}", **style, markevery=_every(smooth))
+    ax.set(xlabel=f"simulated time ({unit})", ylabel="share of bytes", ylim=(0, max(0.1, min(1.02, 1.1 * most))))
+    ax.set_title("Fragmentation, running mean over samples (faint)")
+    if most == 0.0:
+        ax.text(0.5, 0.5, "none: every allocator wastes nothing here", ha="center", transform=ax.transAxes)
+    return _finished(ax, legend="below")
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the samples around each, a twentieth of all of them; fewer at the ends."""
+    window = np.ones(max(1, values.size // 20))
+    return np.convolve(values, window, "same") / np.convolve(np.ones(values.size), window, "same")
+
+
+def _every(values) -> int:
+    """How far apart markers stand, for some eight of them on a curve."""
+    return max(1, len(values) // 8)
+
+
+_SIDE_BY_SIDE = (
+    ("hit_ratio", 0.01, "hit ratio (%)"),
+    ("latency_mean_ns", 1e3, "mean latency (us)"),
+    ("latency_p99_ns", 1e3, "p99 latency (us)"),
+    ("bytes_moved", 1e9, "moved over links (GB)"),
+)
+
+
+def policies_side_by_side(results: Sequence[Result], figure: Figure) -> list[Axes]:
+    """Four metrics as bars, a bar a result, the best coloured; below, where the latency goes, and its distribution."""
+    grid = figure.add_gridspec(2, 1, height_ratios=(1, 1.15))
+    above, below = grid[0].subgridspec(1, 4), grid[1].subgridspec(1, 2)
+    top = [figure.add_subplot(above[column]) for column in range(4)]
+    for ax, (metric, scale, label) in zip(top, _SIDE_BY_SIDE, strict=True):
+        _bars_of(results, ax, metric, scale, label, names=ax is top[0])
+    parts, cdf = figure.add_subplot(below[0]), figure.add_subplot(below[1])
+    _latency_parts(results, parts)
+    latency_cdf(results, cdf)
+    return [*top, parts, cdf]
+
+
+def _bars_of(results: Sequence[Result], ax: Axes, metric: str, scale: float, label: str, names: bool) -> None:
+    """Horizontal bars, the first result on top."""
+    values = {result.label: result.summary[metric] / scale for result in results}
+    leaders = metrics.best(metric, values)
+    at = np.arange(len(values))
+    colours = [COLOURS[0] if name in leaders else "#B0B7BF" for name in values]
+    bars = ax.barh(at, list(values.values()), color=colours, height=0.7)
+    ax.bar_label(bars, [_short(v) + (" *" if n in leaders else "") for n, v in values.items()], padding=3, fontsize=8)
+    ax.set_yticks(at, list(values) if names else [""] * len(at))
+    ax.set_xlim(0, max([*values.values(), 1e-12]) * 1.45)
+    ax.set_title(label, fontsize=10)
+    ax.invert_yaxis()
+    ax.xaxis.set_visible(False)
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+_LATENCY_PARTS = (
+    ("queue_mean_ns", "queueing"),
+    ("device_mean_ns", "devices"),
+    ("link_mean_ns", "links"),
+    ("wait_mean_ns", "waiting for another's fetch"),
+)
+
+
+def _latency_parts(results: Sequence[Result], ax: Axes) -> None:
+    """The mean latency of each result, cut into its parts."""
+    at, left = np.arange(len(results)), np.zeros(len(results))
+    for nth, (metric, label) in enumerate(_LATENCY_PARTS):
+        values = np.array([result.summary[metric] for result in results]) / 1e3
+        ax.barh(at, values, left=left, height=0.7, label=label, **_bar(nth))
+        left += values
+    ax.set_yticks(at, [result.label for result in results])
+    ax.set_xlim(0, max(float(left.max()), 1e-6) * 1.05)
+    ax.set_ylim(len(results) - 0.5, -0.5 - 0.22 * len(results))  # room for the legend above the first bar
+    ax.set(xlabel="mean latency (us)")
+    ax.set_title("Where the time goes")
+    _finished(ax, legend=None)
+    ax.legend(loc="upper center", ncols=4, fontsize=8, frameon=False, columnspacing=1.0, handlelength=1.5)
+
+
+def save_run_figures(result: Result, folder: str | Path) -> list[Path]:
+    """Four PNG files of one run in `folder`, which must be there. Raises InputError where they cannot be written."""
+    folder = Path(folder)
+    drawn = {
+        "latency_cdf": lambda ax: latency_cdf([result], ax),
+        "tier_hit_ratio": lambda ax: tier_hit_ratio([result], ax),
+        "occupancy": lambda ax: occupancy_over_time(result, ax),
+        "fragmentation": lambda ax: fragmentation_over_time(result, ax),
+    }
+    return [_save_one(draw, folder / f"{name}.png", result.label) for name, draw in drawn.items()]
+
+
+def save_comparison_figure(results: Sequence[Result], path: str | Path) -> Path:
+    """All results side by side as one PNG file. Raises InputError where it cannot be written."""
+    figure = _new_figure(12, 3.2 + 0.42 * len(results) + 1.6)
+    policies_side_by_side(results, figure)
+    scenario = results[0].manifest["scenario"]
+    figure.suptitle(f"{scenario['name']}: eviction policies side by side (* best)", fontsize=12)
+    return _save(figure, Path(path))
+
+
+def _save_one(draw: Any, path: Path, title: str) -> Path:
+    figure = _new_figure(6.4, 4.2)
+    ax = draw(figure.add_subplot())
+    ax.set_title(f"{title}: {ax.get_title()}", fontsize=10)
+    return _save(figure, path)
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    """Write the figure under another name and rename it, so that no half of a file stays."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        figure.savefig(unfinished, format="png", metadata={"Software": None})  # no version, no date
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write the figure: {error.strerror or error}", file=path) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _line(nth: int) -> dict[str, Any]:
+    """How the n-th curve looks: colour, dashes and a marker, so that none of them is needed to tell it from others."""
+    return {
+        "color": COLOURS[nth % len(COLOURS)],
+        "linestyle": DASHES[nth % len(DASHES)],
+        "marker": MARKERS[nth % len(MARKERS)],
+        "markersize": 4.5,
+        "linewidth": 1.5,
+    }
+
+
+def _bar(nth: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[nth % len(COLOURS)],
+        "hatch": _HATCHES[nth % len(_HATCHES)],
+        "edgecolor": "white",
+        "linewidth": 0.5,
+    }
+
+
+def _short(value: float) -> str:
+    """A number in about four characters, without an exponent where it can be read without one."""
+    return f"{value:.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
+
+
+def _finished(ax: Axes, legend: str | None) -> Axes:
+    ax.grid(True, alpha=0.25)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    if legend == "below":
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, fontsize=8, frameon=False)
+    elif legend is not None:
+        ax.legend(loc=legend, fontsize=8, framealpha=0.9)
+    return ax
+
+
+def _caching_tiers(results: Sequence[Result]) -> list[str]:
+    """Caching tiers of all results, each once, in order of first appearance."""
+    return list(dict.fromkeys(tier for result in results for tier in result.tier_names[:-1]))
+
+
+def _by_tier(result: Result):
+    """(tier, its samples in order of time), fastest tier first."""
+    tiers = result.tiers
+    return [(tier, tiers[tiers["tier"] == tier]) for tier in result.tier_names[:-1]]
+
+
+def _time_unit(result: Result) -> tuple[float, str]:
+    """Nanoseconds of the unit in which the run's duration is a number from 1 on, and its name."""
+    duration_ns = result.summary["duration_s"] * 1e9
+    units = ((1e9, "s"), (1e6, "ms"), (1e3, "us"))
+    return next(((scale, unit) for scale, unit in units if duration_ns >= scale), (1.0, "ns"))
