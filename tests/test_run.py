@@ -125,8 +125,7 @@ def test_a_trace_without_times_is_refused(scenario, tmp_path):
 
 
 def test_a_trace_larger_than_the_last_tier_is_refused(scenario):
-    huge = {"generator": "uniform", "parameters": {"requests": 300, "objects": 90, "size_bytes": "1 TiB"}}
-    system = {"overrides": {"tiers.dram.count": 4}}
-    tiers = {"dram": {"capacity": "1.5 TiB"}, "cxl": {"offload": "none"}, "pool": {"offload": "none"}}
+    huge = {"generator": "sequential", "parameters": {"requests": 300, "objects": 300, "size_bytes": "64 GiB"}}
+    tiers = {"dram": {"capacity": "256 GiB"}, "cxl": {"capacity": "64 GiB"}, "pool": {"offload": "none"}}
     with pytest.raises(InputError, match="must hold the whole trace"):
-        run(scenario(workload=huge, tiers=tiers, **system))
+        run(scenario(workload=huge, tiers=tiers))

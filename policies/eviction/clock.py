@@ -36,8 +36,7 @@ def init(context, *, bits=1):
 
 
 def on_hit(state, request):
-    if state.hits[request.block] < state.most_hits:
-        state.hits[request.block] += 1
+    state.hits[request.block] = min(np.int64(state.hits[request.block]) + 1, state.most_hits)  # no branch to mispredict
 
 
 def on_insert(state, request):

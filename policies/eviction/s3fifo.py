@@ -139,8 +139,7 @@ def _small_is_due(state):
 @inlined
 def on_hit(state, request):
     hits = counter_of(state.nodes, request.block)
-    if hits < MOST_HITS:
-        set_counter(state.nodes, request.block, hits + 1)
+    set_counter(state.nodes, request.block, min(hits + 1, MOST_HITS))  # no branch to mispredict
 
 
 @inlined
