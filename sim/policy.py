@@ -27,7 +27,7 @@ from numba.core.errors import NumbaError
 from numba.extending import NativeValue, models, overload_method, register_model, unbox
 
 from sim.errors import InputError
-from sim.kernels.compile import kernel
+from sim.kernels.compile import INLINED, inlined
 
 NEVER = np.iinfo(np.int64).max  # next_access of a block that is not accessed again
 
@@ -407,8 +407,9 @@ def _register_hooks() -> None:
     """Tell the compiler of every hook of every kind: once for a plugin, once for a stack, which takes a level more."""
     kinds = (EvictionPolicy, AdmissionPolicy, PrefetchPolicy, OffloadPolicy, Allocator, DeviceModel)
     for hook, arity in {hook: arity for kind in kinds for hook, arity in kind.HOOKS.items()}.items():
-        overload_method(PluginType, hook)(_forward(lambda typ, hook=hook: getattr(_by_type[typ], hook), arity))
-        overload_method(StackedType, hook)(_forward_level(hook, arity))
+        own = _forward(lambda typ, hook=hook: getattr(_by_type[typ], hook), arity)
+        overload_method(PluginType, hook, jit_options=INLINED)(own)
+        overload_method(StackedType, hook, jit_options=INLINED)(_forward_level(hook, arity))
 
 
 _register_hooks()
@@ -441,7 +442,7 @@ def _one_line(plugin: Plugin, hook: str, cause: Exception) -> InputError:
 
 
 def _compiled(function: Callable) -> Callable:
-    return function if isinstance(function, Dispatcher) or config.DISABLE_JIT else kernel(function)
+    return function if isinstance(function, Dispatcher) or config.DISABLE_JIT else inlined(function)
 
 
 def _python(function: Callable) -> Callable:

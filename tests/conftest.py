@@ -28,13 +28,13 @@ def _file(variable: str, name: str) -> Path:
     pytest.skip(sentence)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_file():
     """Finds a public trace by file name; the test is skipped where there is none, and fails where CI wants it."""
     return lambda name: _file("MEMHIER_TRACE_PATH", name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reference_file():
     """Finds a reference measurement by its path below MEMHIER_REFERENCE_PATH, likewise."""
     return lambda name: _file("MEMHIER_REFERENCE_PATH", name)

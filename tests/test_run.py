@@ -125,7 +125,7 @@ def test_a_trace_without_times_is_refused(scenario, tmp_path):
 
 
 def test_a_trace_larger_than_the_last_tier_is_refused(scenario):
-    huge = {"generator": "sequential", "parameters": {"requests": 300, "objects": 300, "size_bytes": "64 GiB"}}
+    huge = {"generator": "sequential", "parameters": {"requests": 300, "size_bytes": "64 GiB"}}
     tiers = {"dram": {"capacity": "256 GiB"}, "cxl": {"capacity": "64 GiB"}, "pool": {"offload": "none"}}
     with pytest.raises(InputError, match="must hold the whole trace"):
         run(scenario(workload=huge, tiers=tiers))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from numba import njit, typeof, types
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
+
+
+_KERNEL = {"error_model": "numpy", "_nrt": False}
+INLINED = {**_KERNEL, "forceinline": True}
 
 
 def kernel(function: Callable) -> Callable:
@@ -17,7 +21,7 @@ def kernel(function: Callable) -> Callable:
     not allocate: its arrays are made before the call. A function that has no file of its own (typed at a prompt) or
     closes over values is compiled anew in each process.
     """
-    return _compile(function, forceinline=False)
+    return _compile(function, _KERNEL)
 
 
 def inlined(function: Callable) -> Callable:
@@ -26,11 +30,10 @@ def inlined(function: Callable) -> Callable:
     A state travels as one argument for each field of each array, hundreds of them; a call would spend longer on passing
     them than on its work.
     """
-    return _compile(function, forceinline=True)
+    return _compile(function, INLINED)
 
 
-def _compile(function: Callable, forceinline: bool) -> Callable:
-    options = {"error_model": "numpy", "_nrt": False, "forceinline": forceinline}
+def _compile(function: Callable, options: Mapping[str, object]) -> Callable:
     try:
         compiled = njit(cache=function.__closure__ is None, **options)(function)
     except RuntimeError:  # numba: "no locator available", there is no file to keep a cache beside
