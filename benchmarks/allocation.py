@@ -10,9 +10,13 @@ of the compiled loop, compilation left out; the best of several rounds, because 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from sim.kernels.compile import kernel
 from sim.policy import Context

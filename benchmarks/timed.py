@@ -9,10 +9,14 @@ latencies are the same in all of them.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import simpy
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from sim.hierarchy import Choice, Hierarchy, TierPlan, build
 from sim.profile import Access, Device, Profile, Tier

@@ -8,7 +8,6 @@ from numba import njit, typeof, types
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 
-
 _KERNEL = {"error_model": "numpy", "_nrt": False}
 INLINED = {**_KERNEL, "forceinline": True}
 
