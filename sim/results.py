@@ -110,6 +110,21 @@ def save(result: Result, folder: str | Path) -> Result:
     return Result(result.summary, result.manifest, result.timing, folder, result.columns)
 
 
+def check_place(folder: str | Path) -> None:
+    """Find out before a long run whether its results can be written there. Raises InputError where they cannot."""
+    folder = Path(folder)
+    _check_replaceable(folder)
+    place = folder.absolute()
+    try:
+        made = _make_parents(place.parent)
+        trial = place.with_name(f".{place.name}.{os.getpid()}.trial")
+        trial.mkdir()
+        for path in (trial, *made):
+            _remove_if_empty(path)
+    except OSError as error:
+        raise InputError(f"cannot write the results: {error.strerror or error}", file=folder) from error
+
+
 def load_result(folder: str | Path) -> Result:
     """The results in a folder; its tables are read when first used. Raises InputError where a file is missing."""
     folder = Path(folder)

@@ -18,7 +18,7 @@ import simpy
 from sim.engines import block_cache as bc
 from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
 from sim.errors import InputError
-from sim.hierarchy import Hierarchy, build
+from sim.hierarchy import Choice, Hierarchy, build
 from sim.kernels.compile import specialised
 
 if TYPE_CHECKING:
@@ -239,10 +239,13 @@ def run(
     progress: Progress | None = None,
 ) -> Result:
     """Run a scenario by name or path, with dotted overrides; where `out` is given, the results are saved there."""
-    from sim.results import Result, save
+    from sim.results import Result, check_place, save
     from sim.scenario import load_scenario
 
-    result = Result.from_simulation(simulate(load_scenario(scenario, overrides, seed), progress=progress))
+    resolved = load_scenario(scenario, overrides, seed)
+    if out is not None:
+        check_place(out)
+    result = Result.from_simulation(simulate(resolved, progress=progress))
     return save(result, out) if out is not None else result
 
 
@@ -261,7 +264,7 @@ def compare(
     `out` is given, each run is saved in a folder of that, named as the policy.
     """
     from sim.profile import load_profile
-    from sim.results import Result, save
+    from sim.results import Result, check_place, save
     from sim.scenario import load_scenario, load_workload, parse_choice, with_eviction
 
     base = load_scenario(scenario, overrides, seed)
@@ -269,6 +272,8 @@ def compare(
     if not choices:
         raise InputError("no policies to compare", file=base.file, field="compare", expected="at least one policy")
     variants = [with_eviction(base, choice, tier) for choice in choices]
+    for choice in choices if out is not None else ():
+        check_place(Path(out) / _folder_name(choice))
     profile = load_profile(base.system, base.profile_overrides)
     results = []
     trace = load_workload(base, variants)
@@ -276,5 +281,9 @@ def compare(
         follow = progress(choice.label) if progress else None
         simulation = simulate(variant, profile=profile, trace=trace, progress=follow)
         result = Result.from_simulation(simulation, label=choice.label)
-        results.append(save(result, Path(out) / choice.label.replace(":", "_")) if out is not None else result)
+        results.append(save(result, Path(out) / _folder_name(choice)) if out is not None else result)
     return results
+
+
+def _folder_name(choice: Choice) -> str:
+    return choice.label.replace(":", "_")

@@ -117,6 +117,16 @@ def test_everything_at_once(scenario):
     assert not np.isnan(simulation.hierarchy.engine.answers.latency_ns).any()
 
 
+def test_a_place_that_cannot_be_written_is_found_before_the_run(scenario, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError):
+            run(scenario(), out=out)
+        with pytest.raises(InputError):
+            compare(scenario(), ["lru"], out=out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "small.yaml"]
+
+
 def test_a_trace_without_times_is_refused(scenario, tmp_path):
     trace = tmp_path / "ids.csv"
     trace.write_text("id,size_bytes\n1,100\n2,100\n")
