@@ -101,7 +101,7 @@ def scenarios() -> Iterator[Row]:
 def first_sentence(text: str) -> str:
     """Up to the first full stop that ends a sentence, of the first paragraph."""
     paragraph = " ".join(text.strip().split("\n\n")[0].split())
-    end = paragraph.find(". ")
+    end = paragraph.replace("et al. ", "et al, ").find(". ")  # an abbreviation ends no sentence
     return paragraph if end < 0 else paragraph[: end + 1]
 
 
