@@ -304,6 +304,7 @@ LIBRARY = {
     "Belady": ("belady", {}),
     "SLRU": ("slru", {"as_libcachesim": True}),
     "S3FIFO": ("s3fifo", {"as_libcachesim": True}),
+    "SIEVE": ("sieve", {}),
     "ARC": ("arc", {"as_libcachesim": True}),
     "Random": ("random", {}),
 }
