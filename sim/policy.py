@@ -237,10 +237,6 @@ class PrefetchPolicy(Plugin):
     degree: Callable
 
 
-def _never(state, request):
-    return False
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OffloadPolicy(Plugin):
     """How blocks of the tier above come to this tier, and whether this tier keeps what it gives back.

@@ -265,27 +265,6 @@ def begin(times, facts, fetching, first_stage, starts, counts, at, now_ns):
 
 
 @inlined
-def pass_stage(model, model_states, stages, times, facts, traffic, slot):
-    """Take a transfer through its next server; when its first byte reaches the stage after that."""
-    stage = facts[slot, STAGE]
-    head_ns, tail_ns, size = times[slot, HEAD_NS], times[slot, TAIL_NS], facts[slot, SIZE]
-    column, is_write = stages[stage, COLUMN], stages[stage, IS_WRITE] == 1
-    start_ns, first_ns, end_ns, latency_ns = model.serve(
-        model_states, np.int64(stages[stage, SERVER]), np.int64(stages[stage, ROW_OF_MODEL]), head_ns, size, is_write
-    )
-    passed_ns = max(end_ns, tail_ns + latency_ns)
-    added_ns = passed_ns - tail_ns
-    queued_ns = min(start_ns - head_ns, added_ns - latency_ns)
-    times[slot, QUEUE_NS] += queued_ns
-    times[slot, stages[stage, PART]] += added_ns - queued_ns
-    times[slot, HEAD_NS], times[slot, TAIL_NS] = first_ns, passed_ns
-    facts[slot, STAGE] = stage + 1
-    traffic.bytes[column, facts[slot, PURPOSE]] += size
-    traffic.requests[column] += 1
-    traffic.wait_ns[column] += start_ns - head_ns
-
-
-@inlined
 def noted(starts, counts, block):
     """Whether the event at hand is going to prefetch the block already."""
     found = False
