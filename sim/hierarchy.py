@@ -14,6 +14,7 @@ import numpy as np
 
 from sim import registry
 from sim.engines import block_cache as bc
+from sim.engines.flags import MAX_LEVELS
 from sim.engines.residency import Plugins, Residency, make_residency
 from sim.errors import InputError
 from sim.kernels.address_index import make_address_index
@@ -116,6 +117,9 @@ def build(
     plans = [plan for level, plan in enumerate(plans) if level == 0 or plan.offload.name != "none"]
     last = profile.tiers[-1]
     names = (*(plan.name for plan in plans), last.name)
+    if len(names) > MAX_LEVELS:
+        problem = f"more tiers that take part than the engine keeps count of in a block's word: {len(names)}"
+        raise InputError(problem, file=profile.file, expected=f"at most {MAX_LEVELS}")
     footprint = int(trace.block_bytes.sum())
     if last.device.capacity_bytes is not None and footprint > last.device.capacity_bytes:
         raise InputError(
@@ -155,7 +159,7 @@ def build(
         stages=stages,
         times=times,
         facts=facts,
-        starts=np.zeros((degree + len(names) + 1, bc.ROUTE + 1), np.int64),
+        starts=np.zeros(degree + len(names) + 1, np.int64),
         fetching=np.full(blocks, bc.NOBODY, np.int32),
         answers=_answers(work),
         traffic=_traffic(len(columns)),
@@ -363,7 +367,7 @@ def _routes(profile: Profile, names: Sequence[str], servers) -> tuple[np.ndarray
     routes = [stages(kind, a, b) for kind in range(4) for a in range(levels) for b in range(levels)]
     flat = [stage for route in routes for stage in route]
     first_stage = np.concatenate([[0], np.cumsum([len(route) for route in routes])])
-    return first_stage, np.array(flat, np.int32)
+    return first_stage, np.array(flat, np.uint32)
 
 
 def _branches(source: tuple[str, ...], target: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -7,6 +7,7 @@ import pytest
 from numba import config
 
 from sim.engines import block_cache as bc
+from sim.engines.flags import held_in
 from sim.engines.residency import DEMOTIONS, HITS, INSERTIONS, LOOKUPS
 from tests.machines import device, machine, plan, run, trace, zipf_trace
 
@@ -183,7 +184,7 @@ def test_conservation_and_causality():
     assert columns["tier", "fast", "read"][bc.MOVE] + columns["tier", "middle", "read"][bc.MOVE] == moved_down
     end_ns = engine.clock_ns[bc.LAST_COMPLETION]
     assert (ran.hierarchy.busy_ns() <= end_ns).all()
-    resident = (engine.res.flags & 1).astype(bool)
+    resident = np.stack([held_in(engine.res.flags, level) for level in range(len(engine.res.levels))], axis=1)
     assert (engine.res.size_of @ resident)[:2].tolist() == [engine.res.levels[0, 1], engine.res.levels[1, 1]]
     assert counts[1, DEMOTIONS] <= counts[1, INSERTIONS]
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numba import config
 
 from sim.engines import residency as rs
+from sim.engines.flags import dirty_in, held_in
 from sim.hierarchy import contents
 from sim.kernels.compile import kernel
 from sim.policy import OffloadPolicy, Request, Stacked
@@ -219,9 +220,10 @@ def compare(capacities, modes, inclusive, sizes, accesses):
     assert not res.state[rs.FAULT]
     assert served.tolist() == [model.access(block, write) for block, write in accesses]
     for level, tier in enumerate(model.tiers):
-        flags = res.flags[:, level]
-        assert np.flatnonzero(flags & rs.RESIDENT).tolist() == sorted(tier)
-        assert np.flatnonzero(flags & rs.DIRTY).tolist() == sorted(block for block, dirty in tier.items() if dirty)
+        assert np.flatnonzero(held_in(res.flags, level)).tolist() == sorted(tier)
+        assert np.flatnonzero(dirty_in(res.flags, level)).tolist() == sorted(
+            block for block, dirty in tier.items() if dirty
+        )
         assert res.levels[level, rs.USED] == model.used(level) <= capacities[level]
     for level in range(1, len(capacities)):
         if inclusive[level]:

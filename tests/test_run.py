@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from sim.engines.flags import held_in
 from sim.errors import InputError
 from sim.scenario import load_scenario
 from sim.simulation import compare, run, simulate
@@ -107,7 +108,7 @@ def test_everything_at_once(scenario):
         load_scenario(scenario(workload=workload, tiers=tiers, prefetch={"policy": "next_n", "n": 2}))
     )
     res = simulation.hierarchy.engine.res
-    resident = (res.flags & 1).astype(bool)
+    resident = np.stack([held_in(res.flags, level) for level in range(len(res.levels))], axis=1)
     assert not (resident[:, 0] & resident[:, 1]).any()
     assert resident[:, 1].any()
     assert simulation.samples["tier.dram.held_blocks"].max() > 0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import inlined
 from sim.policy import Allocator
 
 _FREE_PAGES, _INTERNAL = 0, 1
@@ -33,8 +33,10 @@ def init(context, *, page_bytes=4096):
     return State(asked=np.zeros(context.blocks, np.int64), totals=totals, page_bytes=page_bytes)
 
 
-@kernel
+@inlined
 def _pages(state, size_bytes):
+    if size_bytes <= state.page_bytes:  # the usual case, without a division
+        return 1
     return (size_bytes + state.page_bytes - 1) // state.page_bytes
 
 

@@ -14,72 +14,77 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import inlined, known_natural
 from sim.policy import DeviceModel
 
-READ, WRITE = 0, 1
+LATENCY_NS, OCCUPANCY_NS, NS_PER_BYTE, CHANNEL_SHARE = range(4)
+FIRST_CHANNEL, CHANNELS, INTERLEAVE_BYTES, FRONT = range(4)
 
 
 class State(NamedTuple):
-    """Rows are devices; the last axis of the two-dimensional arrays is the direction (READ, WRITE)."""
+    """Few and packed arrays, of which a compiled access holds each in registers."""
 
-    free_ns: np.ndarray  # float64[sum of channels] a heap for each device: when its channels are free, earliest first
-    first_channel: np.ndarray  # int64[devices + 1] where each device's heap begins
-    interleave_bytes: np.ndarray  # int64[devices]
-    latency_ns: np.ndarray  # float64[devices, 2]
-    occupancy_ns: np.ndarray  # float64[devices, 2]
-    ns_per_byte: np.ndarray  # float64[devices, 2] of one channel
+    free_ns: np.ndarray  # float64[sum of channels] a sorted ring for each device: when its channels are free
+    layout: np.ndarray  # int64[devices, 4] FIRST_CHANNEL (where the ring is), CHANNELS, INTERLEAVE_BYTES, FRONT (of it)
+    timing: np.ndarray  # float64[2 devices, 4] LATENCY_NS .. CHANNEL_SHARE (1 / channels), a row READ, one WRITE
     busy_ns: np.ndarray  # float64[devices]
 
 
 def init(devices):
     channels = np.array([device.channels for device in devices], np.int64)
-    directions = [(device.read, device.write) for device in devices]
-    bandwidth = np.array([[way.bandwidth_bytes_per_ns for way in both] for both in directions]).reshape(-1, 2)
+    layout = np.zeros((len(channels), 4), np.int64)
+    layout[:, FIRST_CHANNEL] = np.cumsum(channels) - channels
+    layout[:, CHANNELS] = channels
+    layout[:, INTERLEAVE_BYTES] = [device.interleave_bytes for device in devices]
+    ways = [
+        (way.latency_ns, way.occupancy_ns, device.channels / way.bandwidth_bytes_per_ns, 1 / device.channels)
+        for device in devices
+        for way in (device.read, device.write)
+    ]
     return State(
         free_ns=np.zeros(channels.sum()),
-        first_channel=np.concatenate([[0], np.cumsum(channels)]),
-        interleave_bytes=np.array([device.interleave_bytes for device in devices], np.int64),
-        latency_ns=np.array([[way.latency_ns for way in both] for both in directions], float).reshape(-1, 2),
-        occupancy_ns=np.array([[way.occupancy_ns for way in both] for both in directions], float).reshape(-1, 2),
-        ns_per_byte=channels[:, None] / bandwidth,
+        layout=layout,
+        timing=np.array(ways, float).reshape(-1, 4),
         busy_ns=np.zeros(len(channels)),
     )
 
 
-@kernel
-def hold_first_free(free_ns, low, channels, head_ns, hold_ns):
-    """Hold the channel that is free first from no sooner than head_ns; return until when. Its heap stays in order."""
-    end_ns = max(head_ns, free_ns[low]) + hold_ns
-    parent = 0
-    while True:
-        child = 2 * parent + 1
-        if child >= channels:
+@inlined
+def hold_first_free(free_ns, low, front, channels, head_ns, hold_ns):
+    """Hold the channel that is free first, at place `front` of a ring, from no sooner than head_ns; until when.
+
+    Service times that are much alike end in order, so that the place of the new end is found from the back of the ring
+    at once: a heap takes several mispredicted branches.
+    """
+    end_ns = max(head_ns, free_ns[low + front]) + hold_ns
+    place = front
+    for _ in range(channels - 1):
+        before = (place if place > 0 else channels) - 1
+        if free_ns[low + before] <= end_ns:
             break
-        if child + 1 < channels and free_ns[low + child + 1] < free_ns[low + child]:
-            child += 1
-        if end_ns <= free_ns[low + child]:
-            break
-        free_ns[low + parent] = free_ns[low + child]
-        parent = child
-    free_ns[low + parent] = end_ns
+        free_ns[low + place] = free_ns[low + before]
+        place = before
+    free_ns[low + place] = end_ns
     return end_ns
 
 
 def serve(state, row, head_ns, size_bytes, is_write):
-    way = WRITE if is_write else READ
-    low = state.first_channel[row]
-    channels = state.first_channel[row + 1] - low
-    interleave = state.interleave_bytes[row]
-    stripes = 1
-    if size_bytes > interleave and channels > 1:  # most requests are spared the division
+    layout, timing = state.layout, state.timing
+    low, channels = known_natural(layout[row, FIRST_CHANNEL]), layout[row, CHANNELS]
+    interleave, front = layout[row, INTERLEAVE_BYTES], known_natural(layout[row, FRONT])
+    stripes, bytes_each = 1, np.float64(size_bytes)
+    if size_bytes > interleave and channels > 1:  # most requests are spared the divisions
         stripes = min(channels, (size_bytes + interleave - 1) // interleave)
-    latency_ns, occupancy_ns = state.latency_ns[row, way], state.occupancy_ns[row, way]
-    hold_ns = occupancy_ns + size_bytes / stripes * state.ns_per_byte[row, way]
+        bytes_each = size_bytes / stripes
+    way = 2 * row + is_write
+    latency_ns, occupancy_ns = timing[way, LATENCY_NS], timing[way, OCCUPANCY_NS]
+    hold_ns = occupancy_ns + bytes_each * timing[way, NS_PER_BYTE]
     end_ns = 0.0
     for _ in range(stripes):
-        end_ns = max(end_ns, hold_first_free(state.free_ns, low, channels, head_ns, hold_ns))
-    state.busy_ns[row] += hold_ns * stripes / channels
+        end_ns = max(end_ns, hold_first_free(state.free_ns, low, front, channels, head_ns, hold_ns))
+        front = front + 1 if front + 1 < channels else 0
+    layout[row, FRONT] = front
+    state.busy_ns[row] += hold_ns * stripes * timing[way, CHANNEL_SHARE]
     start_ns = end_ns - hold_ns
     return start_ns, start_ns + occupancy_ns + latency_ns, end_ns + latency_ns, latency_ns
 

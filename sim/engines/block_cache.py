@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.engines.flags import PREFETCHED, holds
 from sim.engines.residency import BLOCK as MOVE_BLOCK
 from sim.engines.residency import (
     DAEMON,
@@ -27,10 +28,8 @@ from sim.engines.residency import (
     HELD,
     HITS,
     LOOKUPS,
-    PREFETCHED,
     PREFETCHES,
     PREFETCHING,
-    RESIDENT,
     STARTED,
     USED,
     WRITTEN_LEVEL,
@@ -40,8 +39,8 @@ from sim.engines.residency import (
 from sim.engines.residency import SOURCE as MOVE_SOURCE
 from sim.engines.residency import TARGET as MOVE_TARGET
 from sim.kernels.address_index import find_or_add
-from sim.kernels.compile import inlined, kernel
-from sim.kernels.event_heap import EventHeap, make_heap, pop, push
+from sim.kernels.compile import inlined, kernel, known_natural
+from sim.kernels.event_heap import EventHeap, make_heap, next_event_ns, push, take
 from sim.policy import Request
 
 NOBODY = -1
@@ -64,8 +63,6 @@ ARRIVAL = -1  # event of a closed loop: a client sends its next request
 # columns of a transfer: float64 (the parts of its time so far are at QUEUE_NS, DEVICE_NS, LINK_NS) and int64
 HEAD_NS, TAIL_NS = 3, 4  # when the first byte reaches the next stage, the last byte has passed those so far
 BLOCK, ROW, SIZE, PURPOSE, SOURCE_LEVEL, TO_FILL, STAGE, LAST_STAGE, WAITING, NEXT_FREE = range(10)
-
-ROUTE = 6  # the column of `starts` after BLOCK..TO_FILL
 
 SERVER, ROW_OF_MODEL, COLUMN, IS_WRITE, PART = range(5)  # columns of a stage of a route
 
@@ -116,10 +113,10 @@ class Engine(NamedTuple):
     res: object  # residency.Residency
     work: Workload
     first_stage: np.ndarray  # int64[4 L L + 1] route r is stages[first_stage[r]:first_stage[r + 1]]
-    stages: np.ndarray  # int32[., 5] SERVER (level of the model stack), ROW_OF_MODEL, COLUMN, IS_WRITE, PART
+    stages: np.ndarray  # uint32[., 5] SERVER (level of the model stack), ROW_OF_MODEL, COLUMN, IS_WRITE, PART
     times: np.ndarray  # float64[p, 5] of the transfers under way
     facts: np.ndarray  # int64[p, 10] of the transfers under way
-    starts: np.ndarray  # int64[., 7] what the event at hand will start: BLOCK..TO_FILL, ROUTE
+    starts: np.ndarray  # int64[.] transfers that the event at hand will start
     fetching: np.ndarray  # int32[B] transfer that brings the block up, or NOBODY
     answers: Answers
     traffic: Traffic
@@ -159,20 +156,29 @@ def route_number(levels, kind, source, target):
 
 
 @inlined
-def add_start(starts, counts, route, block, row, size, purpose, source, fills):
-    """Note a transfer for the event at hand to start."""
-    at = counts[TO_START]
-    starts[at, BLOCK], starts[at, ROW], starts[at, SIZE], starts[at, PURPOSE] = block, row, size, purpose
-    starts[at, SOURCE_LEVEL], starts[at, TO_FILL], starts[at, ROUTE] = source, fills, route
-    counts[TO_START] = at + 1
-
-
-@inlined
 def take_slot(facts, counts):
-    slot = counts[FREE]
+    slot = known_natural(counts[FREE])
     counts[FREE] = facts[slot, NEXT_FREE]
     counts[FREE_COUNT] -= 1
     return slot
+
+
+@inlined
+def add_start(engine, route, block, row, size, purpose, source, fills):
+    """Take a slot for a transfer that the event at hand is going to start."""
+    times, facts, counts = engine.times, engine.facts, engine.counts
+    slot = take_slot(facts, counts)
+    facts[slot, BLOCK], facts[slot, ROW], facts[slot, SIZE], facts[slot, PURPOSE] = block, row, size, purpose
+    facts[slot, SOURCE_LEVEL], facts[slot, TO_FILL], facts[slot, WAITING] = source, fills, NOBODY
+    facts[slot, STAGE], facts[slot, LAST_STAGE] = engine.first_stage[route], engine.first_stage[route + 1]
+    times[slot, QUEUE_NS], times[slot, DEVICE_NS], times[slot, LINK_NS] = 0.0, 0.0, 0.0
+    now_ns = engine.clock_ns[NOW]
+    times[slot, HEAD_NS], times[slot, TAIL_NS] = now_ns, now_ns
+    if purpose == PREFETCH or (purpose == REQUEST and source > 0):
+        engine.fetching[block] = slot
+    at = counts[TO_START]
+    engine.starts[at] = slot
+    counts[TO_START] = at + 1
 
 
 @inlined
@@ -211,7 +217,7 @@ def complete(latency_ns, arrival_ns, think_ns, events, counts, clock_ns, row, no
 @inlined
 def request_of_row(work, address_of, size_of, row, now_ns):
     """The request in the workload's row."""
-    block = np.int64(work.block[row])
+    block = known_natural(work.block[row])
     return Request(
         row,
         block,
@@ -240,37 +246,14 @@ def request_to_prefetch(address_of, size_of, next_of, counts, block, address, as
 @inlined
 def next_move(moves, state):
     """Place on the list of the next move that is one, or -1."""
-    while state[STARTED] < state[END]:
-        if moves[state[STARTED], MOVE_TARGET] >= 0:
-            return state[STARTED]
-        state[STARTED] += 1
+    at = known_natural(state[STARTED])
+    while at < state[END]:
+        if moves[at, MOVE_TARGET] >= 0:
+            state[STARTED] = at
+            return at
+        at += 1
+    state[STARTED] = at
     return np.int64(-1)
-
-
-@inlined
-def begin(times, facts, fetching, first_stage, starts, counts, at, now_ns):
-    """Take a slot for the transfer noted at place `at`; the slot."""
-    slot = take_slot(facts, counts)
-    for column in range(TO_FILL + 1):
-        facts[slot, column] = starts[at, column]
-    route = starts[at, ROUTE]
-    facts[slot, STAGE], facts[slot, LAST_STAGE] = first_stage[route], first_stage[route + 1]
-    facts[slot, WAITING] = NOBODY
-    times[slot, QUEUE_NS], times[slot, DEVICE_NS], times[slot, LINK_NS] = 0.0, 0.0, 0.0
-    times[slot, HEAD_NS], times[slot, TAIL_NS] = now_ns, now_ns
-    purpose = starts[at, PURPOSE]
-    if purpose == PREFETCH or (purpose == REQUEST and starts[at, SOURCE_LEVEL] > 0):
-        fetching[starts[at, BLOCK]] = slot
-    return slot
-
-
-@inlined
-def noted(starts, counts, block):
-    """Whether the event at hand is going to prefetch the block already."""
-    found = False
-    for at in range(counts[TO_START]):
-        found |= starts[at, BLOCK] == block and starts[at, PURPOSE] == PREFETCH
-    return found
 
 
 @kernel
@@ -285,7 +268,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
     events, counts, clock_ns = engine.events, engine.counts, engine.clock_ns
     fetching, proposals, first_stage = engine.fetching, engine.proposals, engine.first_stage
     flags, size_of, moves, state, traffic = res.flags, res.size_of, res.moves, res.state, engine.traffic
-    levels, rows = len(res.levels), work.block.size
+    levels, rows = len(engine.plug.eviction_states), work.block.size  # levels: a constant to the compiler
     closed = work.think_ns.size > 0
     reserve = len(starts)  # slots for what an event starts itself; moves wait in their list where there is none
     while True:
@@ -298,7 +281,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
         arriving, daemon, slot, now_ns = False, False, np.int64(NOBODY), clock_ns[NOW]
         if next_move(moves, state) < 0:  # what was left for want of slots comes first
             forget_moves(state)
-            event_ns = events.time_ns[0] if events.size[0] else np.inf
+            event_ns = next_event_ns(events)
             arrival_ns = work.arrival_ns[counts[ISSUED]] if not closed and counts[ISSUED] < rows else np.inf
             now_ns = min(event_ns, arrival_ns)
             if now_ns >= until_ns:
@@ -309,13 +292,13 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             elif arrival_ns < event_ns:
                 arriving = True
             else:
-                slot = np.int64(pop(events))
+                slot = np.int64(take(events))
                 arriving = slot == ARRIVAL and counts[ISSUED] < rows
             clock_ns[NOW] = now_ns
             counts[EVENTS] += 1
         if arriving or daemon:
             slot = np.int64(NOBODY)
-            row = counts[ISSUED]
+            row = known_natural(counts[ISSUED])
             asked = Request(
                 row, np.int64(0), np.int64(0), np.int64(0), now_ns, False, np.int64(0), np.int64(0), np.int64(0)
             )
@@ -328,7 +311,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             proposed, proposal = 0, 0
             while True:
                 block = request.block
-                was_in_top = levels == 1 or flags[block, 0] & RESIDENT != 0
+                was_in_top = levels == 1 or holds(flags, block, 0)
                 served = access(engine.plug, res, request, who, shrink_level, shrink_to_bytes)
                 if who == DAEMON:
                     shrink_level = NOBODY
@@ -339,7 +322,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                     if request.is_write:
                         answers.outcome[row] = WRITE
                         route = route_number(levels, TO_LEVEL, state[WRITTEN_LEVEL], 0)
-                        add_start(starts, counts, route, block, row, request.size_bytes, REQUEST, 0, 0)
+                        add_start(engine, route, block, row, request.size_bytes, REQUEST, 0, 0)
                     elif under_way >= 0:
                         answers.outcome[row] = DELAYED_HIT
                         answers.next_waiting[row] = facts[under_way, WAITING]
@@ -350,10 +333,10 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                         answers.outcome[row] = HIT if served == 0 else FETCH
                         route = route_number(levels, FROM_LEVEL, served, 0)
                         size = request.size_bytes
-                        stage = first_stage[route]
+                        stage = known_natural(first_stage[route])
                         if served == 0 and not closed and first_stage[route + 1] == stage + 1:
                             # one server and nothing after it: answered here and now, without a transfer
-                            column, part = stages[stage, COLUMN], stages[stage, PART]
+                            column, part = np.int64(stages[stage, COLUMN]), np.int64(stages[stage, PART])
                             start_ns, _, end_ns, _ = engine.model.serve(
                                 engine.model_states,
                                 np.int64(stages[stage, SERVER]),
@@ -371,28 +354,28 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                             traffic.requests[column] += 1
                             traffic.wait_ns[column] += start_ns - now_ns
                         else:
-                            add_start(starts, counts, route, block, row, size, REQUEST, served, state[FILLS])
+                            add_start(engine, route, block, row, size, REQUEST, served, state[FILLS])
                     if proposals.size:
                         proposed = engine.prefetch.propose(engine.prefetch_state, asked, served == 0, proposals)
                         counts[PROPOSED] += proposed
                     who = PREFETCHING
-                elif flags[block, 0] & RESIDENT:
-                    flags[block, 0] |= PREFETCHED
+                elif holds(flags, block, 0):
+                    flags[block] |= PREFETCHED
                     res.counts[0, PREFETCHES] += 1
                     route = route_number(levels, BETWEEN_LEVELS, served, 0)
                     fills = state[FILLS] & ~1
-                    add_start(starts, counts, route, block, NOBODY, size_of[block], PREFETCH, served, fills)
+                    add_start(engine, route, block, NOBODY, size_of[block], PREFETCH, served, fills)
                 found = False
                 while proposal < proposed and not found:
                     address = proposals[proposal]
                     proposal += 1
                     block = find_or_add(engine.index_keys, engine.index_values, address, counts[KNOWN])
                     request = request_to_prefetch(res.address_of, size_of, res.next_of, counts, block, address, asked)
-                    found = fetching[block] < 0 and not flags[block, 0] & RESIDENT and not noted(starts, counts, block)
+                    found = fetching[block] < 0 and not holds(flags, block, 0)
                 if not found:
                     break
         elif slot >= 0 and facts[slot, STAGE] == facts[slot, LAST_STAGE]:  # it has arrived
-            block, row = facts[slot, BLOCK], facts[slot, ROW]
+            block, row = known_natural(facts[slot, BLOCK]), facts[slot, ROW]
             if row >= 0:
                 answers.parts_ns[row, QUEUE_NS] = times[slot, QUEUE_NS]
                 answers.parts_ns[row, DEVICE_NS] = times[slot, DEVICE_NS]
@@ -410,10 +393,10 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             if fetching[block] == slot:
                 fetching[block] = NOBODY
             for level in range(levels - 1):
-                if facts[slot, TO_FILL] >> level & 1 and flags[block, level] & RESIDENT:
+                if facts[slot, TO_FILL] >> level & 1 and holds(flags, block, level):
                     source = facts[slot, SOURCE_LEVEL]
                     route = route_number(levels, FILL_LEVEL, source, level)
-                    add_start(starts, counts, route, block, NOBODY, size_of[block], FILL, source, 0)
+                    add_start(engine, route, block, NOBODY, size_of[block], FILL, source, 0)
             give_back(facts, counts, slot)
             slot = np.int64(NOBODY)
         started = 0
@@ -425,15 +408,17 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                     if move < 0 or counts[FREE_COUNT] <= reserve:
                         break
                     state[STARTED] = move + 1
-                    block = np.int64(moves[move, MOVE_BLOCK])
-                    source, target = np.int64(moves[move, MOVE_SOURCE]), np.int64(moves[move, MOVE_TARGET])
+                    block = known_natural(moves[move, MOVE_BLOCK])
+                    source, target = known_natural(moves[move, MOVE_SOURCE]), known_natural(moves[move, MOVE_TARGET])
                     route = route_number(levels, BETWEEN_LEVELS, source, target)
-                    add_start(starts, counts, route, block, NOBODY, size_of[block], MOVE, source, 0)
-                slot = begin(times, facts, fetching, first_stage, starts, counts, started, now_ns)
+                    add_start(engine, route, block, NOBODY, size_of[block], MOVE, source, 0)
+                slot = known_natural(starts[started])
                 started += 1
-            stage, size, purpose = facts[slot, STAGE], facts[slot, SIZE], facts[slot, PURPOSE]
+            slot = known_natural(slot)
+            stage, purpose = known_natural(facts[slot, STAGE]), known_natural(facts[slot, PURPOSE])
+            size = facts[slot, SIZE]
             head_ns, tail_ns = times[slot, HEAD_NS], times[slot, TAIL_NS]
-            column, part = stages[stage, COLUMN], stages[stage, PART]
+            column, part = np.int64(stages[stage, COLUMN]), np.int64(stages[stage, PART])
             start_ns, first_ns, end_ns, latency_ns = engine.model.serve(
                 engine.model_states,
                 np.int64(stages[stage, SERVER]),
@@ -454,7 +439,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             traffic.wait_ns[column] += start_ns - head_ns
             if stage + 1 < facts[slot, LAST_STAGE]:
                 push(events, first_ns, slot)
-            elif fetching[facts[slot, BLOCK]] == slot or closed:
+            elif closed or (purpose in (REQUEST, PREFETCH) and fetching[facts[slot, BLOCK]] == slot):
                 push(events, passed_ns, slot)
             else:  # nothing follows from its arrival, so that no event is needed for it
                 row = facts[slot, ROW]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.engines.residency import DEMAND, FAULT, INSERTIONS, RESIDENT, access, forget_moves
+from sim.engines.flags import held_in, holds
+from sim.engines.residency import DEMAND, FAULT, INSERTIONS, access, forget_moves
 from sim.errors import InputError
 from sim.kernels.compile import kernel
 from sim.policy import Request
@@ -44,7 +45,7 @@ def _walk(plug, res, blocks, next_access, first_row, input_tokens, block_tokens,
             for row in range(low, high):
                 held = False
                 for level in range(tier + 1):
-                    held |= flags[blocks[row], level] & RESIDENT != 0
+                    held |= holds(flags, blocks[row], level)
                 any_hits[tier] += held
                 unbroken &= held
                 run += unbroken
@@ -101,5 +102,5 @@ def replay_calls(trace, plans: Sequence, order: str = "backward", seed: int = 0)
         hit_tokens=tuple((tokens / all_tokens).tolist()),
         prefix_blocks=tuple(runs.tolist()),
         insertions=tuple(res.counts[:tiers, INSERTIONS].tolist()),
-        resident=(res.flags[:, :tiers] & RESIDENT) != 0,
+        resident=np.stack([held_in(res.flags, tier) for tier in range(tiers)], axis=1),
     )

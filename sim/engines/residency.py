@@ -18,10 +18,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined
+from sim.engines.flags import (
+    LEVELS,
+    PREFETCHED,
+    enter,
+    highest_holder,
+    holds,
+    is_dirty,
+    leave,
+    make_flags,
+    set_clean,
+    set_dirty,
+)
+from sim.kernels.compile import inlined, known_natural
 from sim.policy import Request
-
-RESIDENT, DIRTY, PREFETCHED = 1, 2, 4
 
 COUNTS = (
     "lookups",
@@ -67,8 +77,9 @@ COUNTS = (
 # columns of `Residency.levels`
 CAPACITY, USED, HELD, INCLUSIVE, REMOVABLE = range(5)
 
-# places in `Residency.state`: cursors into the list of moves, what the last access leaves, the first fault of a policy
-PLACED, STARTED, END, FILLS, WRITTEN_LEVEL, FAULT, FAULT_LEVEL, FAULT_BLOCK = range(8)
+# places in `Residency.state`: cursors into the list of moves, what the last access leaves, the first fault of a policy,
+# whether any level is inclusive
+PLACED, STARTED, END, FILLS, WRITTEN_LEVEL, FAULT, FAULT_LEVEL, FAULT_BLOCK, ANY_INCLUSIVE = range(9)
 NO_FAULT, NOT_RESIDENT, NO_REMOVE = 0, 1, 2
 
 # columns of a move; a target that is not a level is one of the three below
@@ -98,41 +109,41 @@ class Plugins(NamedTuple):
 class Residency(NamedTuple):
     """The hierarchy's contents. L levels, B blocks. Few and packed arrays: compiled calls pass seven words for each."""
 
-    flags: np.ndarray  # uint8[B, L] RESIDENT, DIRTY (newer than below), PREFETCHED (and not accessed yet)
+    flags: np.ndarray  # int32[B] of each block, in which levels it is (see flags.py)
     size_of: np.ndarray  # int64[B] bytes of each block
     address_of: np.ndarray  # int64[B] its number in the trace
     next_of: np.ndarray  # int64[B] next access as of its last one; empty where the trace does not say
     levels: np.ndarray  # int64[L, 5] CAPACITY, USED (bytes), HELD (blocks), INCLUSIVE, REMOVABLE (policy can forget)
     counts: np.ndarray  # int64[L, len(COUNTS)]
     moves: np.ndarray  # int32[., 5] SOURCE, TARGET, BLOCK, EVICTED_FROM, PROBE (next level to try)
-    state: np.ndarray  # int64[8] PLACED .. FAULT_BLOCK; FILLS is a bit set of levels
+    state: np.ndarray  # int64[9] PLACED .. ANY_INCLUSIVE; FILLS is a bit set of levels
 
 
 def make_residency(size_of, address_of, next_of, capacity, inclusive, removable, proposals: int) -> Residency:
     """An empty hierarchy, but for the last level, which holds everything. proposals: prefetches an access may cause."""
     levels, blocks = len(capacity), len(size_of)
-    flags = np.zeros((blocks, levels), np.uint8)
-    flags[:, -1] = RESIDENT
     table = np.zeros((levels, 5), np.int64)
     table[:, CAPACITY], table[:, INCLUSIVE], table[:, REMOVABLE] = capacity, inclusive, removable
     table[-1, USED], table[-1, HELD] = size_of.sum(), blocks
+    state = np.zeros(9, np.int64)
+    state[ANY_INCLUSIVE] = any(inclusive)
     moves = levels * blocks + 4 * levels * (2 + proposals)  # each level's blocks can leave it once in an access
     return Residency(
-        flags=flags,
+        flags=make_flags(blocks, levels),
         size_of=size_of,
         address_of=address_of,
         next_of=next_of,
         levels=table,
         counts=np.zeros((levels, len(COUNTS)), np.int64),
         moves=np.zeros((moves, 5), np.int32),
-        state=np.zeros(8, np.int64),
+        state=state,
     )
 
 
 @inlined
 def add_move(moves, state, source, target, block, evicted_from):
     """Note that the block is to be copied from level `source`; a victim's target is found below `evicted_from`."""
-    end = state[END]
+    end = known_natural(state[END])
     moves[end, SOURCE], moves[end, TARGET], moves[end, BLOCK] = source, target, block
     moves[end, EVICTED_FROM], moves[end, PROBE] = evicted_from, evicted_from + 1
     state[END] = end + 1
@@ -146,34 +157,25 @@ def set_fault(state, code, level, block):
 
 
 @inlined
-def highest_holder(flags, block, below):
-    """The first level above `below` that holds the block, or -1."""
-    for level in range(below):
-        if flags[block, level] & RESIDENT:
-            return level
-    return -1
-
-
-@inlined
 def count_lookup(flags, counts, block, size_bytes, served):
     for level in range(served + 1):
         counts[level, LOOKUPS] += 1
         counts[level, LOOKUP_BYTES] += size_bytes
     counts[served, HITS] += 1
     counts[served, HIT_BYTES] += size_bytes
-    if flags[block, served] & PREFETCHED:
-        flags[block, served] &= RESIDENT | DIRTY
-        counts[served, PREFETCH_HITS] += 1
+    if flags[block] & PREFETCHED:
+        flags[block] &= ~PREFETCHED
+        counts[0, PREFETCH_HITS] += 1
 
 
 @inlined
 def settle_victim(flags, counts, moves, state, at, target):
     """The victim at place `at` of the list has found its level, or none."""
-    source, block = moves[at, EVICTED_FROM], moves[at, BLOCK]
+    source, block = known_natural(moves[at, EVICTED_FROM]), known_natural(moves[at, BLOCK])
     if moves[at, TARGET] == DIRTY_VICTIM:
         counts[source, WRITEBACKS] += 1
         if target < len(counts) - 1:
-            flags[block, target] |= DIRTY
+            set_dirty(flags, block, target)
     elif target == NO_MOVE:
         counts[source, DROPPED] += 1
     moves[at, TARGET] = target
@@ -183,13 +185,13 @@ def settle_victim(flags, counts, moves, state, at, target):
 @inlined
 def write_on(flags, moves, state, block, wanted, last):
     """The block was written in level 0: mark it dirty, or write it on through the levels in the bit set `wanted`."""
-    flags[block, 0] |= DIRTY
+    set_dirty(flags, block, 0)
     for level in range(1, last + 1):
-        if not wanted >> level & 1 or not flags[block, level] & RESIDENT:
+        if not wanted >> level & 1 or not holds(flags, block, level):
             break
-        flags[block, level - 1] &= RESIDENT | PREFETCHED
+        set_clean(flags, block, level - 1)
         if level < last:
-            flags[block, level] |= DIRTY
+            set_dirty(flags, block, level)
         add_move(moves, state, level - 1, level, block, level - 1)
         state[PLACED] = state[END]
 
@@ -199,16 +201,16 @@ def finish_below(flags, moves, state, block, is_write, served, held_by, in_top, 
     """What follows from where the block now is: levels to fill, copies to make, where a write goes."""
     new = 0
     for level in range(last):
-        if flags[block, level] & RESIDENT and not held_by >> level & 1:
+        if holds(flags, block, level) and not held_by >> level & 1:
             new |= 1 << level
     if is_write and in_top:
         write_on(flags, moves, state, block, wanted, last)
     elif is_write:
         level = 1
-        while level < last and not flags[block, level] & RESIDENT:
+        while level < last and not holds(flags, block, level):
             level += 1
         if level < last:
-            flags[block, level] |= DIRTY
+            set_dirty(flags, block, level)
         state[WRITTEN_LEVEL] = level
     elif served > 0:
         state[FILLS] = new
@@ -248,15 +250,14 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
         res.state,
     )
     block = request.block
-    last = len(levels) - 1
+    last = len(plug.eviction_states) - 1  # a constant to the compiler, which unrolls every loop over levels
     served, held_by = 0, 0  # held_by: levels that held the block before, a bit set
-    any_inclusive = False
+    any_inclusive = state[ANY_INCLUSIVE] != 0
     if who != DAEMON:
+        held_by = np.int64(flags[block]) & LEVELS
         for level in range(last, -1, -1):
-            if flags[block, level] & RESIDENT:
-                held_by |= 1 << level
+            if held_by >> level & 1:
                 served = level
-            any_inclusive |= levels[level, INCLUSIVE] != 0
         state[FILLS], state[WRITTEN_LEVEL] = 0, 0
         if who == DEMAND:
             count_lookup(flags, counts, block, request.size_bytes, served)
@@ -269,28 +270,38 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
     shrinking = who == DAEMON
     in_top = False
     wanted_below = 0  # levels whose offload policy wants a copy, a bit set
+    if stage == TOP and served == 0:
+        plug.eviction.on_hit(plug.eviction_states, 0, request)
+        for below in range(1, last + request.is_write):  # a write is told to the last level, too
+            if plug.offload.copy_on_hit(plug.offload_states, below, request):
+                wanted_below |= 1 << below
+        only_here = held_by == 1 | 1 << last and wanted_below == 0
+        if only_here and not request.is_write and not any_inclusive:
+            return served  # most accesses: nothing else holds it, or is to
+        stage = PROMOTE
     settling = -1  # place on the list of the victim whose placement is being tried
     while state[FAULT] == NO_FAULT:
         action, target, chosen = NOTHING, 0, request
         if stage == PROMOTE:  # before the victims: what an exclusive level gives up makes room for one
-            in_top = flags[block, 0] & RESIDENT != 0
+            in_top = holds(flags, block, 0)
             stage, level = BELOW, 1
             if served > 0 and in_top:
                 counts[served, PROMOTIONS] += 1
                 if served < last and not plug.offload.keep_on_promote(plug.offload_states, served, block):
-                    flags[block, 0] |= flags[block, served] & DIRTY
+                    if is_dirty(flags, block, served):
+                        set_dirty(flags, block, 0)
                     action, target = FORGET, served
         if action == NOTHING and state[PLACED] < state[END]:
-            at = state[PLACED]
-            victim, from_level = np.int64(moves[at, BLOCK]), np.int64(moves[at, EVICTED_FROM])
+            at = known_natural(state[PLACED])
+            victim, from_level = known_natural(moves[at, BLOCK]), known_natural(moves[at, EVICTED_FROM])
             dirty = moves[at, TARGET] == DIRTY_VICTIM
-            probe = np.int64(moves[at, PROBE])
+            probe = known_natural(moves[at, PROBE])
             above = highest_holder(flags, victim, from_level) if levels[from_level, INCLUSIVE] else -1
-            held = flags[victim, probe] & RESIDENT != 0
+            held = holds(flags, victim, probe)
             chosen = request_for(res.address_of, size_of, res.next_of, victim, request)
             if above >= 0:  # what leaves an inclusive level leaves those above it, first
                 action, target = FORGET, above
-                if flags[victim, above] & DIRTY and not dirty:
+                if is_dirty(flags, victim, above) and not dirty:
                     moves[at, TARGET], moves[at, SOURCE] = DIRTY_VICTIM, above
                 counts[above, BACK_INVALIDATIONS] += 1
             elif settling == at and not held and dirty:  # it did not fit there; the next level has to take it
@@ -317,32 +328,31 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                 settle_victim(flags, counts, moves, state, at, NO_MOVE)
         elif action == NOTHING:
             if stage == TOP:
-                action, stage = TOUCH if served == 0 else PLACE, PROMOTE
+                action, stage = PLACE, PROMOTE
             while stage == BELOW and action == NOTHING:
                 if level + (not request.is_write) > last or (
-                    not in_top and level > 1 and flags[block, level - 1] & RESIDENT
+                    not in_top and level > 1 and holds(flags, block, level - 1)
                 ):  # a write is told to the last level, too; a block that level 0 did not take is placed once
                     finish_below(
                         flags, moves, state, block, request.is_write, served, held_by, in_top, wanted_below, last
                     )
                     stage, level = TOUCHES, 1
                 else:
-                    if served == 0:
-                        wanted = plug.offload.copy_on_hit(plug.offload_states, level, request)
-                    else:
+                    wanted = wanted_below >> level & 1 == 1  # on a hit
+                    if served > 0:
                         wanted = plug.offload.copy_on_insert(plug.offload_states, level, request)
                     if not in_top and not wanted:
                         wanted = plug.offload.copy_on_evict(plug.offload_states, level, block)
                     if wanted:
                         wanted_below |= 1 << level
-                        if not flags[block, level] & RESIDENT and (not in_top or flags[block, level - 1] & RESIDENT):
+                        if not holds(flags, block, level) and (not in_top or holds(flags, block, level - 1)):
                             action, target = PLACE, level
                     level += 1
             while stage == TOUCHES and action == NOTHING:
                 if level >= last:
                     stage, level = INCLUSION if any_inclusive else DONE, 1
                 else:
-                    if held_by >> level & 1 and flags[block, level] & RESIDENT:
+                    if held_by >> level & 1 and holds(flags, block, level):
                         action, target = TOUCH, level
                     level += 1
             while stage == INCLUSION and action == NOTHING and state[PLACED] == state[END]:
@@ -350,11 +360,11 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                 above = -1
                 if level >= last:
                     stage = DONE
-                elif levels[level, INCLUSIVE] and not flags[block, level] & RESIDENT:
+                elif levels[level, INCLUSIVE] and not holds(flags, block, level):
                     above = highest_holder(flags, block, level)
                 if above >= 0:
                     action, target = FORGET, above
-                    if flags[block, above] & DIRTY:
+                    if is_dirty(flags, block, above):
                         add_move(moves, state, above, DIRTY_VICTIM, block, level)
                     counts[above, BACK_INVALIDATIONS] += 1
                 else:
@@ -363,13 +373,14 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                 if not shrinking:
                     break
                 action, target, shrinking = SHRINK, shrink_level, False
+        target = known_natural(target)
         if action == TOUCH:
             plug.eviction.on_hit(plug.eviction_states, target, chosen)
         elif action == FORGET:
             if levels[target, REMOVABLE]:
                 plug.eviction.remove(plug.eviction_states, target, chosen.block)
                 plug.allocator.release(plug.allocator_states, target, chosen.block)
-                flags[chosen.block, target] = 0
+                leave(flags, chosen.block, target)
                 levels[target, USED] -= size_of[chosen.block]
                 levels[target, HELD] -= 1
             else:
@@ -392,7 +403,7 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                     if action == SHRINK:
                         break
                     if plug.allocator.allocate(plug.allocator_states, target, chosen.block, size):
-                        flags[chosen.block, target] = RESIDENT
+                        enter(flags, chosen.block, target)
                         levels[target, USED] += size
                         levels[target, HELD] += 1
                         counts[target, INSERTIONS] += 1
@@ -404,12 +415,13 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                         break
                     counts[target, FRAGMENTATION_EVICTIONS] += 1
                 victim = np.int64(plug.eviction.evict(plug.eviction_states, target, chosen))
-                if victim < 0 or victim >= size_of.size or not flags[victim, target] & RESIDENT:
+                if victim < 0 or victim >= size_of.size or not holds(flags, victim, target):
                     set_fault(state, NOT_RESIDENT, target, victim)
                     break
-                kind = DIRTY_VICTIM if flags[victim, target] & DIRTY else CLEAN_VICTIM
+                victim = known_natural(victim)
+                kind = DIRTY_VICTIM if is_dirty(flags, victim, target) else CLEAN_VICTIM
                 plug.allocator.release(plug.allocator_states, target, victim)
-                flags[victim, target] = 0
+                leave(flags, victim, target)
                 levels[target, USED] -= size_of[victim]
                 levels[target, HELD] -= 1
                 counts[target, EVICTIONS] += 1

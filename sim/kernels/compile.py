@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from numba import njit, typeof, types
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 
 _KERNEL = {"error_model": "numpy", "_nrt": False}
+_ALL_BUT_SIGN = (1 << 63) - 1
 INLINED = {**_KERNEL, "forceinline": True}
 
 
@@ -74,3 +76,12 @@ def specialised(function: Callable, *arguments: object) -> Callable:
     if not isinstance(function, Dispatcher):  # compilation is off
         return function
     return function.compile(tuple(typeof(argument) for argument in arguments))
+
+
+@inlined
+def known_natural(number):
+    """The same number, which is not negative, and which the compiler now knows of.
+
+    As an index it needs no look whether it counts from the end.
+    """
+    return np.int64(number) & _ALL_BUT_SIGN

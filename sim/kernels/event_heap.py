@@ -1,7 +1,9 @@
 """A binary heap of timed events over preallocated arrays: earliest first, in order of entry where times are equal.
 
 `time_ns` float64[capacity], `entry` int64[capacity] (the order number that breaks ties) and `what` int64[capacity] hold
-the events; `size` int64[2] the number of events and the next order number. The caller sees to it that there is room.
+the events; `size` int64[3] the number of places in use, the next order number, and whether the first place is that of
+an event already taken. Most events bring about another one, which then takes that place: one pass through the heap
+instead of two. The caller sees to it that there is room.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import inlined, kernel
 
-SIZE, NEXT_ENTRY = 0, 1
+SIZE, NEXT_ENTRY, TAKEN = 0, 1, 2
 
 
 class EventHeap(NamedTuple):
@@ -25,16 +27,20 @@ class EventHeap(NamedTuple):
 def make_heap(capacity: int) -> EventHeap:
     """An empty heap for `capacity` events."""
     entry, what = np.zeros(capacity, np.int64), np.zeros(capacity, np.int64)
-    return EventHeap(np.zeros(capacity), entry, what, np.zeros(2, np.int64))
+    return EventHeap(np.zeros(capacity), entry, what, np.zeros(3, np.int64))
 
 
 @kernel
 def push(heap, time_ns, what):
     """Add an event."""
-    child = heap.size[SIZE]
     entry = heap.size[NEXT_ENTRY]
-    heap.size[SIZE] = child + 1
     heap.size[NEXT_ENTRY] = entry + 1
+    if heap.size[TAKEN]:
+        heap.size[TAKEN] = 0
+        _sink(heap, heap.size[SIZE], time_ns, entry, what)
+        return
+    child = heap.size[SIZE]
+    heap.size[SIZE] = child + 1
     while child > 0:
         parent = (child - 1) >> 1
         if heap.time_ns[parent] <= time_ns:  # at equal times the parent entered first
@@ -48,24 +54,40 @@ def push(heap, time_ns, what):
     heap.what[child] = what
 
 
+@inlined
+def next_event_ns(heap):
+    """When the earliest event is; infinity where there is none."""
+    if heap.size[TAKEN]:
+        _close(heap)
+    return heap.time_ns[0] if heap.size[SIZE] else np.inf
+
+
+@inlined
+def take(heap):
+    """What the earliest event is, whose time `next_event_ns` has just told; it is an event no longer."""
+    heap.size[TAKEN] = 1
+    return heap.what[0]
+
+
 @kernel
-def pop(heap):
-    """Take out the earliest event and return what it is; its time was `heap.time_ns[0]`."""
-    what = heap.what[0]
+def _close(heap):
+    """Move the last event from its place to that of the one taken."""
     last = heap.size[SIZE] - 1
-    heap.size[SIZE] = last
-    time_ns, entry = heap.time_ns[last], heap.entry[last]
+    heap.size[SIZE], heap.size[TAKEN] = last, 0
+    _sink(heap, last, heap.time_ns[last], heap.entry[last], heap.what[last])
+
+
+@inlined
+def _sink(heap, size, time_ns, entry, what):
+    """Put an event into the first of `size` places and move it down to where it belongs."""
     parent = 0
     while True:
         child = 2 * parent + 1
-        if child >= last:
+        if child >= size:
             break
-        if child + 1 < last and (
-            heap.time_ns[child + 1] < heap.time_ns[child]
-            or (heap.time_ns[child + 1] == heap.time_ns[child] and heap.entry[child + 1] < heap.entry[child])
-        ):
-            child += 1
-        if time_ns < heap.time_ns[child] or (time_ns == heap.time_ns[child] and entry < heap.entry[child]):
+        if child + 1 < size:
+            child += _sooner(heap, child + 1, heap.time_ns[child], heap.entry[child])
+        if not _sooner(heap, child, time_ns, entry):
             break
         heap.time_ns[parent] = heap.time_ns[child]
         heap.entry[parent] = heap.entry[child]
@@ -73,5 +95,11 @@ def pop(heap):
         parent = child
     heap.time_ns[parent] = time_ns
     heap.entry[parent] = entry
-    heap.what[parent] = heap.what[last]
-    return what
+    heap.what[parent] = what
+
+
+@inlined
+def _sooner(heap, place, time_ns, entry):
+    """Whether the event at `place` comes before one of this time and entry. No branches: they would be guesses."""
+    at_ns = heap.time_ns[place]
+    return (at_ns < time_ns) | ((at_ns == time_ns) & (heap.entry[place] < entry))

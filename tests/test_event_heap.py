@@ -1,0 +1,35 @@
+"""The heap of events against the standard library's."""
+
+import heapq
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from sim.kernels.event_heap import make_heap, next_event_ns, push, take
+
+_next_ns = njit(lambda heap: next_event_ns(heap))
+_take = njit(lambda heap: take(heap))
+
+STEPS = st.lists(st.one_of(st.just(None), st.integers(0, 5)), max_size=80)
+
+
+@pytest.mark.uncompiled
+@settings(deadline=None)
+@given(STEPS)
+def test_events_come_in_order_of_time_and_then_of_entry(steps):
+    """None takes an event, a number adds one at that time."""
+    ours, theirs, pushed = make_heap(80), [], 0
+    for step in steps:
+        if step is not None:
+            push(ours, float(step), 100 + pushed)
+            heapq.heappush(theirs, (float(step), pushed))
+            pushed += 1
+        elif theirs:
+            assert _next_ns(ours) == theirs[0][0]
+            assert _take(ours) == 100 + heapq.heappop(theirs)[1]
+    while theirs:
+        assert _next_ns(ours) == theirs[0][0]
+        assert _take(ours) == 100 + heapq.heappop(theirs)[1]
+    assert _next_ns(ours) == float("inf")
