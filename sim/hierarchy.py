@@ -14,6 +14,7 @@ import numpy as np
 
 from sim import registry
 from sim.engines import block_cache as bc
+from sim.engines.columns import columns_of, make_hints
 from sim.engines.flags import MAX_LEVELS
 from sim.engines.residency import Plugins, Residency, make_residency
 from sim.errors import InputError
@@ -23,10 +24,6 @@ from sim.policy import Context, Plugin, Stacked
 from sim.profile import Device, Profile
 
 _FIRST_SLOTS = 1024
-NO_COLUMN = {
-    name: np.zeros(0, dtype)
-    for name, dtype in (("f8", np.float64), ("i8", np.int64), ("i4", np.int32), ("u1", np.uint8))
-}
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,9 @@ def build(
     )
     blocks = len(res.size_of)
     work = _workload(trace)
-    keys, values = make_address_index(trace.address, blocks) if degree else (NO_COLUMN["i8"], NO_COLUMN["i4"])
+    keys, values = np.zeros(0, np.int64), np.zeros(0, np.int32)
+    if degree:
+        keys, values = make_address_index(trace.address, blocks)
     context = Context(capacity=plans[0].capacity_bytes if plans else footprint, blocks=blocks, seed=seed)
     first_stage, stages = _routes(profile, names, servers)
     times, facts = bc.make_pool(_FIRST_SLOTS)
@@ -197,7 +196,7 @@ def contents(
     res = make_residency(
         size_of=np.concatenate([trace.block_bytes, spare]),
         address_of=np.concatenate([trace.address, spare]),
-        next_of=np.full(blocks, -1, np.int64) if "next_access" in trace.columns else NO_COLUMN["i8"],
+        hints=make_hints(blocks, trace.columns),
         capacity=[*(plan.capacity_bytes for plan in plans), footprint],
         inclusive=[*(plan.inclusive for plan in plans), False],
         removable=removable,
@@ -242,7 +241,7 @@ def _plugins(plans: Sequence[TierPlan], trace, blocks: int, seed: int) -> tuple[
         for level, plan in enumerate(plans):
             choice = getattr(plan, field_name)
             plugin = choice.plugin(kind)
-            _check_needs(plugin, trace)
+            plugin.check_needs(trace)
             idle = level == len(plans) - 1 and field_name != "offload"
             context = Context(capacity=plan.capacity_bytes, blocks=1 if idle else blocks, seed=seed + level)
             plugins.append(plugin)
@@ -276,45 +275,19 @@ def _check_removal(plans: Sequence[TierPlan], removable: Sequence[bool]) -> None
             )
 
 
-def _check_needs(plugin: Plugin, trace) -> None:
-    missing = [need for need in plugin.needs if need != "address" and need not in trace.columns]
-    if missing:
-        needing = f"{plugin.KIND} policy {plugin.name!r} needs the trace column {missing[0]}"
-        raise InputError(f"{needing}, which trace {trace.name!r} lacks")
-
-
 def _workload(trace) -> bc.Workload:
-    def column(name: str, dtype: str) -> np.ndarray:
-        return trace.column(name) if name in trace.columns else NO_COLUMN[dtype]
-
     closed = "think_ns" in trace.columns
     if not closed and "arrival_ns" not in trace.columns:
         raise InputError(f"trace {trace.name!r} has no arrival times, which a timed run needs; replay it instead")
-    return bc.Workload(
-        block=trace.column("block"),
-        arrival_ns=NO_COLUMN["f8"] if closed else trace.column("arrival_ns"),
-        size_bytes=column("size_bytes", "i8"),
-        op=column("op", "u1"),
-        tenant=column("tenant", "i4"),
-        next_access=column("next_access", "i8"),
-        think_ns=column("think_ns", "f8"),
-        position=positions(trace),
-    )
-
-
-def positions(trace) -> np.ndarray:
-    """int32[n] which block of its call each row is; empty where the trace has no calls."""
-    if trace.calls is None:
-        return NO_COLUMN["i4"]
-    first = trace.calls.first_row
-    return (np.arange(trace.n_requests) - np.repeat(first[:-1], np.diff(first))).astype(np.int32)
+    columns = columns_of(trace, leave_out=("arrival_ns",) if closed else ())
+    return bc.Workload(columns, trace.column("think_ns") if closed else np.zeros(0))
 
 
 def _answers(work: bc.Workload) -> bc.Answers:
-    rows = work.block.size
+    rows = work.columns.block.size
     return bc.Answers(
         latency_ns=np.full(rows, np.nan),
-        arrival_ns=work.arrival_ns if work.arrival_ns.size else np.zeros(rows),
+        arrival_ns=work.columns.arrival_ns if work.columns.arrival_ns.size else np.zeros(rows),
         parts_ns=np.zeros((rows, len(bc.PARTS)), np.float32),
         level=np.zeros(rows, np.int8),
         outcome=np.zeros(rows, np.int8),

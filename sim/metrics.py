@@ -162,8 +162,8 @@ def _counts(simulation: Simulation) -> list[dict[str, int]]:
 
 def _request_bytes(simulation: Simulation) -> np.ndarray:
     """int64[n] bytes that each request asked for."""
-    work, res = simulation.hierarchy.engine.work, simulation.hierarchy.engine.res
-    return work.size_bytes if work.size_bytes.size else res.size_of[work.block]
+    columns, res = simulation.hierarchy.engine.work.columns, simulation.hierarchy.engine.res
+    return columns.size_bytes if columns.size_bytes.size else res.size_of[columns.block]
 
 
 def _traffic(simulation: Simulation) -> dict[tuple[str, str, str], tuple[int, float]]:

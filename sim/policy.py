@@ -44,6 +44,47 @@ class Request(NamedTuple):
     tenant: int
     next_access: int  # index of the next access to this block, NEVER where there is none
     position: int  # which block of its LLM call this is, from 0; 0 where the trace has no calls
+    cost: float  # of computing or fetching the block anew, in the trace's own unit; 1 where it does not say
+    ttl_ns: float  # how long the block may be used from this access on; infinite where the trace does not say
+    frequency_hint: int  # how often the block is expected to be accessed; 0 where the trace does not say
+    prediction: int  # what a predictor says of the block; -1 where the trace does not say
+    priority: int  # a block of a higher one is to stay longer; 0 where the trace does not say
+
+
+@inlined
+def make_request(
+    index,
+    block,
+    address,
+    size_bytes=1,
+    arrival_ns=0.0,
+    is_write=False,
+    tenant=0,
+    next_access=-1,
+    position=0,
+    cost=1.0,
+    ttl_ns=np.inf,
+    frequency_hint=0,
+    prediction=-1,
+    priority=0,
+):
+    """A request of exactly the types that every kernel passes to the hooks, so that each is compiled once."""
+    return Request(
+        np.int64(index),
+        np.int64(block),
+        np.int64(address),
+        np.int64(size_bytes),
+        np.float64(arrival_ns),
+        bool(is_write),
+        np.int64(tenant),
+        np.int64(next_access),
+        np.int64(position),
+        np.float64(cost),
+        np.float64(ttl_ns),
+        np.int64(frequency_hint),
+        np.int64(prediction),
+        np.int64(priority),
+    )
 
 
 @dataclass(frozen=True)
@@ -88,8 +129,9 @@ def _nothing(state, request):
 class Plugin:
     """Base of all plugins. `init(context, **parameters)` returns the state; the parameters are its keyword arguments.
 
-    needs: trace columns without which the plugin cannot work ("next_access", "address"). A plugin over a trace
-    without them is refused. Raises InputError where a hook is missing or takes the wrong number of arguments.
+    needs: trace columns without which the plugin cannot work ("next_access", "address"); over a trace without them it
+    is refused. uses: those that it takes into account where the trace has them ("cost").
+    Raises InputError where a hook is missing or takes the wrong number of arguments.
     """
 
     KIND: ClassVar[str] = ""
@@ -99,6 +141,7 @@ class Plugin:
     name: str
     init: Callable
     needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
     doc: str = ""
     _numba_type_: PluginType = field(init=False, repr=False, default=None)
 
@@ -169,6 +212,13 @@ class Plugin:
         what = {int: "a whole number", float: "a number", bool: "true or false"}.get(wanted, wanted.__name__)
         problem = f"{self.KIND} policy {self.name!r}: parameter {name} is"
         raise InputError(problem, value=value, expected=f"{what} such as {default!r}")
+
+    def check_needs(self, trace) -> None:
+        """Raises InputError where the trace lacks a column without which the plugin cannot work."""
+        for need in self.needs:
+            if need != "address" and need not in trace.columns:
+                problem = f"{self.KIND} policy {self.name!r} needs the column {need!r}, which trace {trace.name!r}"
+                raise InputError(f"{problem} does not have")
 
     def make_state(self, context: Context, given: Mapping[str, Any] | None = None) -> NamedTuple:
         """The state before the first access. Raises InputError where a parameter's value is out of range."""

@@ -127,7 +127,7 @@ class _Monitor:
         busy = [state.busy_ns.copy() for state in engine.model_states]
         self._others.append((self.env.now, issued, completed, busy))
         if self.progress is not None:
-            self.progress(completed, engine.work.block.size)
+            self.progress(completed, engine.work.columns.block.size)
 
     def samples(self) -> dict[str, np.ndarray]:
         hierarchy = self.model.hierarchy
@@ -222,12 +222,12 @@ def _caching_level(hierarchy: Hierarchy, tier: str) -> int:
 def _default_interval_ns(hierarchy: Hierarchy, clients: int) -> float:
     """About a two-hundredth of the run: of the arrivals' span, or of what a closed loop takes if nothing hits."""
     work = hierarchy.engine.work
-    if work.arrival_ns.size:
-        span_ns = float(work.arrival_ns[-1])
+    if work.columns.arrival_ns.size:
+        span_ns = float(work.columns.arrival_ns[-1])
     else:
-        size = int(hierarchy.engine.res.size_of[: len(work.block)].mean())
+        size = int(hierarchy.engine.res.size_of[: len(work.columns.block)].mean())
         round_ns = hierarchy.profile.unloaded_ns(hierarchy.tiers[-1], max(1, size)) + float(work.think_ns.mean())
-        span_ns = round_ns * work.block.size / clients
+        span_ns = round_ns * work.columns.block.size / clients
     return max(1.0, span_ns / _SAMPLES)
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from numba import config
 from numba.core.errors import NumbaError
 
-from sim.engines.replay import HITS, explain, hook_samples, make_cache, make_rows, replay_rows, wrong_return
+from sim.engines.columns import HINTS, make_columns
+from sim.engines.replay import HITS, explain, hook_samples, make_cache, replay_rows, wrong_return
 from sim.errors import InputError
 from sim.policy import (
     NEVER,
@@ -33,6 +34,7 @@ from sim.policy import (
     PrefetchPolicy,
     Request,
     explain_failure,
+    make_request,
 )
 
 _BLOCKS, _REQUESTS, _SEED = 24, 600, 7
@@ -165,16 +167,16 @@ def _check_state(plugin: Plugin, parameters: dict[str, Any]) -> None:
 
 
 _READS = {"address": "address", "arrival_ns": "arrival_ns", "is_write": "op", "tenant": "tenant"}
-_READS["next_access"] = "next_access"
+_READS |= {hint: hint for hint in HINTS}
 
 
 def _check_needs(plugin: Plugin) -> None:
-    """What a hook reads of its request must be named in `needs`, or a replay would pass a zero."""
+    """What a hook reads of its request must be named in `needs` or `uses`, or a replay would not pass it."""
     for hook in plugin.HOOKS:
         function = getattr(plugin, hook)
         for name in _read_of_request(getattr(function, "py_func", function)):
-            if name in _READS and _READS[name] not in plugin.needs:
-                raise _Broken(f"{hook} reads request.{name}, but needs does not name {_READS[name]!r}")
+            if name in _READS and _READS[name] not in (*plugin.needs, *plugin.uses):
+                raise _Broken(f"{hook} reads request.{name}, but needs does not name {_READS[name]!r} (nor uses)")
 
 
 def _read_of_request(function: Callable | None) -> Iterator[str]:
@@ -209,7 +211,7 @@ def _trace(largest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _requests(largest: int = 1) -> Iterator[Request]:
     for row, (block, size, upcoming) in enumerate(zip(*(column.tolist() for column in _trace(largest)), strict=True)):
-        yield Request(row, block, 100 + block, size, 10.0 * row, row % 5 == 0, row % 3, upcoming, 0)
+        yield make_request(row, block, 100 + block, size, 10.0 * row, row % 5 == 0, row % 3, upcoming)
 
 
 def _same(one: list, other: list, what: str, why: str) -> None:
@@ -328,19 +330,18 @@ def _check_replay(policy: EvictionPolicy, parameters: dict[str, Any], request: R
     for one in _requests():
         plain.access(one)
     blocks, _, upcoming = _trace(1)
-    rows = np.arange(_REQUESTS)
-    columns = make_rows(
+    rows, addresses = np.arange(_REQUESTS), 100 + np.arange(_BLOCKS)
+    columns = make_columns(
         blocks,
         next_access=upcoming,
         arrival_ns=10.0 * rows,
         op=(rows % 5 == 0).astype(np.uint8),
         tenant=(rows % 3).astype(np.int32),
-        address_of=100 + np.arange(_BLOCKS),
     )
     cache = make_cache(case.capacity, _BLOCKS, ignore_size=True)
     state = _fresh_state(policy, case.capacity, _BLOCKS, parameters)
     try:
-        replay_rows(policy, state, _ALWAYS, _ALWAYS.make_state(Context(1, 1)), cache, 0, columns)
+        replay_rows(policy, state, _ALWAYS, _ALWAYS.make_state(Context(1, 1)), cache, 0, columns, addresses)
     except NumbaError as error:
         raise explain(policy, state, request, error) from error
     if cache.counts[HITS] != plain.hits:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.engines.replay import COUNTS, make_cache, make_rows, replay_rows
+from sim.engines.columns import make_columns
+from sim.engines.replay import COUNTS, NO_COLUMN, make_cache, replay_rows
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.policy import Context, Request
+from sim.policy import Context, make_request
 from tests import oracles
 
 pytestmark = pytest.mark.uncompiled
@@ -32,7 +33,7 @@ def ask(policy, state, blocks, sizes, answers):
     """Ask of each access in turn, as if all were misses."""
     for i in range(blocks.size):
         block = blocks[i]
-        request = Request(i, block, np.int64(block), sizes[i], 0.0, False, np.int32(0), np.int64(-1), np.int32(0))
+        request = make_request(i, block, block, sizes[i])
         policy.on_access(state, request)
         answers[i] = policy.admit(state, request)
 
@@ -50,7 +51,7 @@ def hits_of_lru(admission, blocks, capacity, **parameters):
     lru, policy, context = policy_named("lru", "eviction"), policy_named(admission), Context(capacity, BLOCKS)
     cache = make_cache(capacity, BLOCKS, ignore_size=True)
     state, admission_state = lru.make_state(context), policy.make_state(context, parameters)
-    replay_rows(lru, state, policy, admission_state, cache, 0, make_rows(np.asarray(blocks, np.int32)))
+    replay_rows(lru, state, policy, admission_state, cache, 0, make_columns(np.asarray(blocks, np.int32)), NO_COLUMN)
     return int(cache.counts[COUNTS.index("hits")])
 
 

@@ -72,7 +72,7 @@ def test_littles_law():
 def test_busy_time_is_the_offered_load():
     _, ran = queue(1000.0, 0.6, channels=4)
     end_ns = ran.engine.clock_ns[bc.LAST_COMPLETION]
-    sizes = ran.engine.work.size_bytes
+    sizes = ran.engine.work.columns.size_bytes
     assert ran.hierarchy.with_engine(ran.engine).busy_ns()[0] == pytest.approx(sizes.sum() / 4000.0, rel=1e-9)
     assert 0.5 < ran.hierarchy.busy_ns()[0] / end_ns < 0.7
 
@@ -193,7 +193,7 @@ def test_throughput_at_saturation_is_the_bottlenecks():
     """Ten times more than the cable (6 bytes/ns) can carry: it carries exactly that."""
     rows, size = REQUESTS // 20, 6000
     ran = run(server_machine(), [], trace(np.arange(rows), np.arange(rows) * 100.0, size))
-    moved = ran.engine.work.size_bytes.sum()
+    moved = ran.engine.work.columns.size_bytes.sum()
     assert moved / ran.engine.clock_ns[bc.LAST_COMPLETION] == pytest.approx(6.0, rel=0.01)
 
 

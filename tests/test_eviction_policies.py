@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.policy import NEVER, Context, Request
+from sim.policy import NEVER, Context, make_request
 from tests import oracles
 
 BLOCKS = 24
@@ -68,7 +68,7 @@ def drive(policy, state, capacity, resident, size_of, blocks, sizes, upcoming, p
             used -= size_of[gone]
             count -= 1
         block, size = blocks[i], sizes[i]
-        request = Request(i, block, np.int64(block), size, 0.0, False, np.int32(0), upcoming[i], positions[i])
+        request = make_request(i, block, block, size, next_access=upcoming[i], position=positions[i])
         if resident[block]:
             log[events, 0], log[events, 1] = 0, block
             events += 1

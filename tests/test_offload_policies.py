@@ -6,13 +6,12 @@ import importlib
 from collections import OrderedDict
 
 import numba
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.errors import InputError
-from sim.policy import Context, Request
+from sim.policy import Context, make_request
 
 pytestmark = pytest.mark.uncompiled
 BLOCKS = 14
@@ -27,7 +26,7 @@ def policy_named(name):
 
 
 def request(index, block):
-    return Request(index, np.int32(block), block, 1, 0.0, False, np.int32(0), -1, np.int32(0))
+    return make_request(index, block, block)
 
 
 class Lru:

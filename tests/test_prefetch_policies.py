@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.policy import Context, Request
+from sim.policy import Context, make_request
 from tests import oracles
 
 pytestmark = pytest.mark.uncompiled
@@ -27,7 +27,7 @@ def policy_named(name):
 def ask(policy, state, addresses, tenants, hits, proposals, found, counts):
     """Report accesses in turn; found[i] holds the counts[i] proposals that follow access i."""
     for i in range(addresses.size):
-        request = Request(i, np.int32(0), addresses[i], 1, 0.0, False, tenants[i], np.int64(-1), np.int32(0))
+        request = make_request(i, 0, addresses[i], tenant=tenants[i])
         counts[i] = policy.propose(state, request, hits[i], proposals)
         for k in range(counts[i]):
             found[i, k] = proposals[k]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sim
-from sim.engines.replay import positions
+from sim.engines.columns import position_of
 from sim.trace import Calls, Trace
 
 SIZES = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8])
@@ -104,9 +104,9 @@ def calls_of(first_row):
 
 def test_positions_count_within_each_call_even_where_calls_are_empty():
     trace = trace_of([1, 2, 3, 1, 2], calls=calls_of([0, 0, 3, 3, 5]))
-    assert positions(trace, 0, 5).tolist() == [0, 1, 2, 0, 1]
-    assert positions(trace, 2, 4).tolist() == [2, 0]
-    assert positions(trace_of([1, 2]), 0, 2).size == 0
+    assert position_of(trace, 0, 5).tolist() == [0, 1, 2, 0, 1]
+    assert position_of(trace, 2, 4).tolist() == [2, 0]
+    assert position_of(trace_of([1, 2]), 0, 2).size == 0
 
 
 class Last(NamedTuple):

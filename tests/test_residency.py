@@ -13,7 +13,7 @@ from sim.engines import residency as rs
 from sim.engines.flags import dirty_in, held_in
 from sim.hierarchy import contents
 from sim.kernels.compile import kernel
-from sim.policy import OffloadPolicy, Request, Stacked
+from sim.policy import OffloadPolicy, Stacked, make_request
 from tests.machines import plan, trace
 
 pytestmark = pytest.mark.uncompiled
@@ -67,8 +67,7 @@ ANY = OffloadPolicy(
 def walk(plug, res, blocks, writes, served):
     for row in range(len(blocks)):
         block = np.int64(blocks[row])
-        zero = np.int64(0)
-        request = Request(np.int64(row), block, block, res.size_of[block], 0.0, bool(writes[row]), zero, zero, zero)
+        request = make_request(row, block, block, res.size_of[block], 0.0, writes[row])
         served[row] = rs.access(plug, res, request, rs.DEMAND, 0, 0)
         rs.forget_moves(res.state)
 

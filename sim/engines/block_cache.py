@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.engines.columns import Columns, request_at, request_for_block
 from sim.engines.flags import PREFETCHED, holds
 from sim.engines.residency import BLOCK as MOVE_BLOCK
 from sim.engines.residency import (
@@ -41,7 +42,7 @@ from sim.engines.residency import TARGET as MOVE_TARGET
 from sim.kernels.address_index import find_or_add
 from sim.kernels.compile import inlined, kernel, known_natural
 from sim.kernels.event_heap import EventHeap, make_heap, next_event_ns, push, take
-from sim.policy import Request
+from sim.policy import make_request
 
 NOBODY = -1
 
@@ -71,16 +72,10 @@ NOW, LAST_COMPLETION = 0, 1
 
 
 class Workload(NamedTuple):
-    """The accesses to serve; a column that the trace does not have is empty."""
+    """The accesses to serve. arrival_ns is empty in a closed loop, size_bytes where each is of the block's own size."""
 
-    block: np.ndarray  # int32[n]
-    arrival_ns: np.ndarray  # float64[n], empty in a closed loop
-    size_bytes: np.ndarray  # int64[n], empty: the block's own size
-    op: np.ndarray  # uint8[n] 1 is a write
-    tenant: np.ndarray  # int32[n]
-    next_access: np.ndarray  # int64[n]
+    columns: Columns
     think_ns: np.ndarray  # float64[n], closed loop: from a client's previous completion to this request
-    position: np.ndarray  # int32[n] of the block within its LLM call
 
 
 class Answers(NamedTuple):
@@ -215,32 +210,13 @@ def complete(latency_ns, arrival_ns, think_ns, events, counts, clock_ns, row, no
 
 
 @inlined
-def request_of_row(work, address_of, size_of, row, now_ns):
-    """The request in the workload's row."""
-    block = known_natural(work.block[row])
-    return Request(
-        row,
-        block,
-        address_of[block],
-        work.size_bytes[row] if work.size_bytes.size else size_of[block],
-        now_ns,
-        bool(work.op.size and work.op[row] == 1),
-        np.int64(work.tenant[row]) if work.tenant.size else np.int64(0),
-        work.next_access[row] if work.next_access.size else np.int64(-1),
-        np.int64(work.position[row]) if work.position.size else np.int64(0),
-    )
-
-
-@inlined
-def request_to_prefetch(address_of, size_of, next_of, counts, block, address, asked):
+def request_to_prefetch(res, counts, block, address, asked):
     """The access that the prefetcher makes to `block` on the occasion of the request `asked`."""
     if block == counts[KNOWN]:  # an address that the trace does not have: a block like the one asked for
         counts[KNOWN] = block + 1
-        address_of[block] = address
-        size_of[block] = size_of[asked.block]
-    upcoming = next_of[block] if next_of.size else np.int64(-1)
-    size = size_of[block]
-    return Request(asked.index, block, address, size, asked.arrival_ns, False, asked.tenant, upcoming, np.int64(0))
+        res.address_of[block] = address
+        res.size_of[block] = res.size_of[asked.block]
+    return request_for_block(res.hints, res.address_of, res.size_of, block, asked)
 
 
 @inlined
@@ -268,7 +244,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
     events, counts, clock_ns = engine.events, engine.counts, engine.clock_ns
     fetching, proposals, first_stage = engine.fetching, engine.proposals, engine.first_stage
     flags, size_of, moves, state, traffic = res.flags, res.size_of, res.moves, res.state, engine.traffic
-    levels, rows = len(engine.plug.eviction_states), work.block.size  # levels: a constant to the compiler
+    levels, rows = len(engine.plug.eviction_states), work.columns.block.size  # levels: a constant to the compiler
     closed = work.think_ns.size > 0
     reserve = len(starts)  # slots for what an event starts itself; moves wait in their list where there is none
     while True:
@@ -282,7 +258,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
         if next_move(moves, state) < 0:  # what was left for want of slots comes first
             forget_moves(state)
             event_ns = next_event_ns(events)
-            arrival_ns = work.arrival_ns[counts[ISSUED]] if not closed and counts[ISSUED] < rows else np.inf
+            arrival_ns = work.columns.arrival_ns[counts[ISSUED]] if not closed and counts[ISSUED] < rows else np.inf
             now_ns = min(event_ns, arrival_ns)
             if now_ns >= until_ns:
                 if shrink_level == NOBODY:
@@ -299,13 +275,12 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
         if arriving or daemon:
             slot = np.int64(NOBODY)
             row = known_natural(counts[ISSUED])
-            asked = Request(
-                row, np.int64(0), np.int64(0), np.int64(0), now_ns, False, np.int64(0), np.int64(0), np.int64(0)
-            )
+            asked = make_request(row, 0, 0, 0, now_ns)
             if arriving:
                 counts[ISSUED] = row + 1
-                asked = request_of_row(work, res.address_of, size_of, row, now_ns)
-                if not work.arrival_ns.size:
+                block_bytes = size_of[work.columns.block[row]]
+                asked = request_at(work.columns, row, row, res.address_of, block_bytes, now_ns)
+                if not work.columns.arrival_ns.size:
                     answers.arrival_ns[row] = now_ns
             request, who = asked, DAEMON if daemon else DEMAND
             proposed, proposal = 0, 0
@@ -370,7 +345,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                     address = proposals[proposal]
                     proposal += 1
                     block = find_or_add(engine.index_keys, engine.index_values, address, counts[KNOWN])
-                    request = request_to_prefetch(res.address_of, size_of, res.next_of, counts, block, address, asked)
+                    request = request_to_prefetch(res, counts, block, address, asked)
                     found = fetching[block] < 0 and not holds(flags, block, 0)
                 if not found:
                     break

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.engines.columns import columns_of, request_at
 from sim.engines.flags import held_in, holds
 from sim.engines.residency import DEMAND, FAULT, INSERTIONS, access, forget_moves
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.policy import Request
 
 ORDERS = ("forward", "backward")
 
@@ -34,9 +34,9 @@ class PrefixResult:
 
 
 @kernel
-def _walk(plug, res, blocks, next_access, first_row, input_tokens, block_tokens, backward, any_hits, runs, tokens):
+def _walk(plug, res, columns, first_row, input_tokens, block_tokens, backward, any_hits, runs, tokens):
     """Every call in turn; any_hits, runs and tokens are int64[tiers] and count those held in tiers up to each."""
-    flags = res.flags
+    flags, blocks = res.flags, columns.block
     tiers = len(any_hits)
     for call in range(len(first_row) - 1):
         low, high = first_row[call], first_row[call + 1]
@@ -53,10 +53,7 @@ def _walk(plug, res, blocks, next_access, first_row, input_tokens, block_tokens,
             tokens[tier] += min(run * block_tokens, input_tokens[call])
         for step in range(high - low):
             row = high - 1 - step if backward else low + step
-            block = np.int64(blocks[row])
-            upcoming = next_access[row] if next_access.size else np.int64(-1)
-            size, address = res.size_of[block], res.address_of[block]
-            request = Request(row, block, address, size, 0.0, False, np.int64(0), upcoming, np.int64(row - low))
+            request = request_at(columns, row, row, res.address_of, res.size_of[blocks[row]], 0.0)
             access(plug, res, request, DEMAND, 0, 0)
             forget_moves(res.state)
         if res.state[FAULT]:
@@ -69,7 +66,7 @@ def replay_calls(trace, plans: Sequence, order: str = "backward", seed: int = 0)
     order: "forward" touches a call's blocks from first to last, "backward" from last to first.
     Raises InputError where the trace has no calls, or a policy breaks a rule of the seam.
     """
-    from sim.hierarchy import NO_COLUMN, contents
+    from sim.hierarchy import contents
 
     if trace.calls is None:
         raise InputError(f"trace {trace.name!r} has no LLM calls; prefix hit ratios need a trace that has")
@@ -82,8 +79,7 @@ def replay_calls(trace, plans: Sequence, order: str = "backward", seed: int = 0)
     _walk(
         plug,
         res,
-        trace.column("block"),
-        trace.column("next_access") if "next_access" in trace.columns else NO_COLUMN["i8"],
+        columns_of(trace, leave_out=("arrival_ns", "size_bytes", "op")),
         calls.first_row,
         calls.input_tokens,
         calls.block_tokens,

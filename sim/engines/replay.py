@@ -12,15 +12,15 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from sim import registry
+from sim.engines.columns import Columns, make_columns, position_of, request_at
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.policy import AdmissionPolicy, Context, EvictionPolicy, Plugin, Request, explain_failure
+from sim.policy import AdmissionPolicy, Context, EvictionPolicy, Plugin, Request, explain_failure, make_request
 
 if TYPE_CHECKING:
     from sim.trace import Trace
 
-NO_COLUMN = np.zeros(0, np.int64)  # stands for a column that the trace or the caller does not have
-NO_POSITION = np.zeros(0, np.int32)
+NO_COLUMN = np.zeros(0, np.int64)
 NO_FAULT, NOT_RESIDENT = 0, 1
 
 Progress = Callable[[int, int], None]  # (requests so far, requests in all)
@@ -37,19 +37,6 @@ class Cache(NamedTuple):
     size_of: np.ndarray  # int64[blocks] as inserted
     counts: np.ndarray  # int64[len(COUNTS)]
     fault: np.ndarray  # int64[3]: what the policy did wrong (NO_FAULT: nothing), at which access, with which block
-
-
-class Rows(NamedTuple):
-    """A stretch of a trace. A column other than `block` is empty where it is not there or not needed."""
-
-    block: np.ndarray  # int32[n]
-    size_bytes: np.ndarray  # int64[n]
-    next_access: np.ndarray  # int64[n]
-    position: np.ndarray  # int32[n]
-    arrival_ns: np.ndarray  # float64[n]
-    op: np.ndarray  # uint8[n]
-    tenant: np.ndarray  # int32[n]
-    address_of: np.ndarray  # int64[blocks], by block and not by row
 
 
 COUNTS = ("requests", "hits", "requested_bytes", "hit_bytes", "bypassed", "evictions", "used")
@@ -80,55 +67,23 @@ def make_cache(capacity: int, blocks: int, ignore_size: bool) -> Cache:
     return Cache(capacity, np.zeros(blocks, np.bool_), size_of, counts, fault)
 
 
-def make_rows(
-    block: np.ndarray,
-    size_bytes: np.ndarray = NO_COLUMN,
-    next_access: np.ndarray = NO_COLUMN,
-    position: np.ndarray = NO_POSITION,
-    arrival_ns: np.ndarray | None = None,
-    op: np.ndarray | None = None,
-    tenant: np.ndarray | None = None,
-    address_of: np.ndarray = NO_COLUMN,
-) -> Rows:
-    """Rows of these columns, the others empty."""
-    return Rows(
-        block=block,
-        size_bytes=size_bytes,
-        next_access=next_access,
-        position=position,
-        arrival_ns=np.zeros(0) if arrival_ns is None else arrival_ns,
-        op=np.zeros(0, np.uint8) if op is None else op,
-        tenant=np.zeros(0, np.int32) if tenant is None else tenant,
-        address_of=address_of,
-    )
-
-
 @kernel
-def replay_rows(policy, state, admission, admission_state, cache, first, rows):
-    """Access the blocks of `rows` in turn; `first` is the index of the first access.
+def replay_rows(policy, state, admission, admission_state, cache, first, columns, address_of):
+    """Access the blocks of `columns` in turn.
 
+    first: the index of the first access; address_of: by block, or empty.
     A block larger than the cache is bypassed and counted, and no policy hears of its insertion. Counts are kept in
     locals and stored at the end: a store to an array would make the compiler reload every array of the state. A policy
     that evicts what is not there ends the replay at once, with `cache.fault` set.
     """
     capacity, resident, size_of = cache.capacity, cache.resident, cache.size_of
-    blocks, sizes = rows.block, rows.size_bytes
+    rows = columns.block.size
     hits = hit_bytes = requested_bytes = bypassed = evictions = 0
     used = cache.counts[USED]
-    for i in range(blocks.size):
-        block = np.int64(blocks[i])
-        size = sizes[i] if sizes.size else 1
-        request = Request(
-            first + i,
-            block,
-            rows.address_of[block] if rows.address_of.size else block,
-            size,
-            rows.arrival_ns[i] if rows.arrival_ns.size else 0.0,
-            rows.op[i] == 1 if rows.op.size else False,
-            np.int64(rows.tenant[i]) if rows.tenant.size else np.int64(0),
-            rows.next_access[i] if rows.next_access.size else np.int64(-1),
-            np.int64(rows.position[i]) if rows.position.size else np.int64(0),
-        )
+    for i in range(rows):
+        arrival_ns = columns.arrival_ns[i] if columns.arrival_ns.size else 0.0
+        request = request_at(columns, i, first + i, address_of, 1, arrival_ns)
+        block, size = request.block, request.size_bytes
         requested_bytes += size
         admission.on_access(admission_state, request)
         if resident[block]:
@@ -156,7 +111,7 @@ def replay_rows(policy, state, admission, admission_state, cache, first, rows):
             size_of[block] = size
         policy.on_insert(state, request)
     counts = cache.counts
-    counts[REQUESTS] += blocks.size
+    counts[REQUESTS] += rows
     counts[HITS] += hits
     counts[HIT_BYTES] += hit_bytes
     counts[REQUESTED_BYTES] += requested_bytes
@@ -190,8 +145,7 @@ def replay(
     given = {**given, **(parameters or {})}
     admission, admission_given = _plugin(registry.ADMISSION, admission)
     policy.resolve(given), admission.resolve(admission_given)  # a misspelt parameter is told before the trace is read
-    needs = {*policy.needs, *admission.needs} - {"address"}
-    trace = _with_columns(trace, needs, ignore_object_size, reader, (policy, admission))
+    trace = _with_columns(trace, ignore_object_size, reader, (policy, admission))
     return _Replay(trace, policy, given, admission, admission_given, capacity, ignore_object_size, seed).run(progress)
 
 
@@ -206,21 +160,27 @@ def _plugin(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str
     return registry.load(kind, choice.name), dict(choice.parameters)
 
 
-def _with_columns(trace, needs: set[str], ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...]) -> Trace:
+def _with_columns(trace, ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...]) -> Trace:
     """The trace with the columns that these plugins need; nothing else is kept of one that is read here."""
     from sim import trace as traces
 
+    needs = {need for plugin in plugins for need in plugin.needs}
     if not isinstance(trace, traces.Trace):
-        kept = needs if ignore_size else needs | {"size_bytes"}
+        uses = {use for plugin in plugins for use in plugin.uses}
+        kept = needs | uses if ignore_size else needs | uses | {"size_bytes"}
         trace = traces.load_trace(trace, reader=reader, needs=kept & traces.COLUMNS.keys())
     if "next_access" in needs:
         trace = trace.with_next_access()
     for plugin in plugins:
-        for need in plugin.needs:
-            if need != "address" and need not in trace.columns:
-                problem = f"{plugin.KIND} policy {plugin.name!r} needs the column {need!r}, which trace {trace.name!r}"
-                raise InputError(f"{problem} does not have")
+        plugin.check_needs(trace)
     return trace
+
+
+def _columns_for(trace: Trace, unit_size: bool, *plugins: Plugin) -> set[str]:
+    """Names of the columns beside `block` that a replay with these plugins reads."""
+    needs = {need for plugin in plugins for need in plugin.needs} - {"address"}
+    uses = {use for plugin in plugins for use in plugin.uses if use in trace.columns}
+    return (needs | uses) - {"size_bytes"} if unit_size else needs | uses | {"size_bytes"}
 
 
 class _Replay:
@@ -252,30 +212,27 @@ class _Replay:
                 progress(first, self.trace.n_requests)
         return self._result(kernel_seconds)
 
-    def _chunks(self) -> Iterator[Rows]:
-        needs = {*self.policy.needs, *self.admission.needs}
-        wanted = sorted((needs - {"address"}) | (set() if self.unit_size else {"size_bytes"}))
-        address_of = self.trace.address if "address" in needs else NO_COLUMN
+    def _chunks(self) -> Iterator[Columns]:
+        wanted = sorted(_columns_for(self.trace, self.unit_size, self.policy, self.admission))
         first = 0
         for block, *columns in self.trace.chunks("block", *wanted):
-            position = positions(self.trace, first, first + block.size)
-            named = {name: column for name, column in zip(wanted, columns, strict=True) if name in Rows._fields}
-            if self.unit_size:
-                named.pop("size_bytes", None)
-            yield make_rows(block, position=position, address_of=address_of, **named)
+            position = position_of(self.trace, first, first + block.size)
+            yield make_columns(block, position=position, **dict(zip(wanted, columns, strict=True)))
             first += block.size
 
-    def _warm_up(self, rows: Rows) -> None:
+    def _warm_up(self, columns: Columns) -> None:
         """Compile, so that the time measured is the kernel's alone."""
-        nothing = Rows(*(column[:0] for column in rows[:-1]), rows.address_of)
         try:
-            self._access(0, nothing)
+            self._access(0, Columns(*(column[:0] for column in columns)))
         except NumbaError as error:
             request = _sample_request()
             raise explain(self.policy, self.state, request, error, self.admission, self.admission_state) from error
 
-    def _access(self, first: int, rows: Rows) -> None:
-        replay_rows(self.policy, self.state, self.admission, self.admission_state, self.cache, first, rows)
+    def _access(self, first: int, columns: Columns) -> None:
+        address_of = self.trace.address if "address" in {*self.policy.needs, *self.admission.needs} else NO_COLUMN
+        replay_rows(
+            self.policy, self.state, self.admission, self.admission_state, self.cache, first, columns, address_of
+        )
 
     def _check_fault(self) -> None:
         code, index, block = self.cache.fault.tolist()
@@ -302,22 +259,12 @@ class _Replay:
         )
 
 
-def positions(trace: Trace, start: int, stop: int) -> np.ndarray:
-    """int32: which block of its LLM call each of the rows `start` to `stop` is; empty where the trace has no calls."""
-    if trace.calls is None:
-        return NO_POSITION
-    rows = np.arange(start, stop)
-    first_row = trace.calls.first_row
-    call = np.searchsorted(first_row, rows, side="right") - 1
-    return (rows - first_row[call]).astype(np.int32)
-
-
 # ------------------------------------------------------------------------------------------- what does not compile, why
 
 
 def _sample_request() -> Request:
     """A request of the types that the kernel passes."""
-    return Request(0, 0, 0, 1, 0.0, False, 0, -1, 0)
+    return make_request(0, 0, 0)
 
 
 _WANTED = {"evict": ("the number of a block", "int"), "admit": ("True or False", "bool")}

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.engines.columns import Hints, remember, request_for_block
 from sim.engines.flags import (
     LEVELS,
     PREFETCHED,
@@ -31,7 +32,6 @@ from sim.engines.flags import (
     set_dirty,
 )
 from sim.kernels.compile import inlined, known_natural
-from sim.policy import Request
 
 COUNTS = (
     "lookups",
@@ -78,8 +78,8 @@ COUNTS = (
 CAPACITY, USED, HELD, INCLUSIVE, REMOVABLE = range(5)
 
 # places in `Residency.state`: cursors into the list of moves, what the last access leaves, the first fault of a policy,
-# whether any level is inclusive
-PLACED, STARTED, END, FILLS, WRITTEN_LEVEL, FAULT, FAULT_LEVEL, FAULT_BLOCK, ANY_INCLUSIVE = range(9)
+# whether any level is inclusive, whether the trace has hints
+PLACED, STARTED, END, FILLS, WRITTEN_LEVEL, FAULT, FAULT_LEVEL, FAULT_BLOCK, ANY_INCLUSIVE, HAS_HINTS = range(10)
 NO_FAULT, NOT_RESIDENT, NO_REMOVE = 0, 1, 2
 
 # columns of a move; a target that is not a level is one of the three below
@@ -112,27 +112,27 @@ class Residency(NamedTuple):
     flags: np.ndarray  # int32[B] of each block, in which levels it is (see flags.py)
     size_of: np.ndarray  # int64[B] bytes of each block
     address_of: np.ndarray  # int64[B] its number in the trace
-    next_of: np.ndarray  # int64[B] next access as of its last one; empty where the trace does not say
+    hints: Hints  # as of each block's last access
     levels: np.ndarray  # int64[L, 5] CAPACITY, USED (bytes), HELD (blocks), INCLUSIVE, REMOVABLE (policy can forget)
     counts: np.ndarray  # int64[L, len(COUNTS)]
     moves: np.ndarray  # int32[., 5] SOURCE, TARGET, BLOCK, EVICTED_FROM, PROBE (next level to try)
-    state: np.ndarray  # int64[9] PLACED .. ANY_INCLUSIVE; FILLS is a bit set of levels
+    state: np.ndarray  # int64[10] PLACED .. HAS_HINTS; FILLS is a bit set of levels
 
 
-def make_residency(size_of, address_of, next_of, capacity, inclusive, removable, proposals: int) -> Residency:
+def make_residency(size_of, address_of, hints, capacity, inclusive, removable, proposals: int) -> Residency:
     """An empty hierarchy, but for the last level, which holds everything. proposals: prefetches an access may cause."""
     levels, blocks = len(capacity), len(size_of)
     table = np.zeros((levels, 5), np.int64)
     table[:, CAPACITY], table[:, INCLUSIVE], table[:, REMOVABLE] = capacity, inclusive, removable
     table[-1, USED], table[-1, HELD] = size_of.sum(), blocks
-    state = np.zeros(9, np.int64)
-    state[ANY_INCLUSIVE] = any(inclusive)
+    state = np.zeros(10, np.int64)
+    state[ANY_INCLUSIVE], state[HAS_HINTS] = any(inclusive), any(column.size for column in hints)
     moves = levels * blocks + 4 * levels * (2 + proposals)  # each level's blocks can leave it once in an access
     return Residency(
         flags=make_flags(blocks, levels),
         size_of=size_of,
         address_of=address_of,
-        next_of=next_of,
+        hints=hints,
         levels=table,
         counts=np.zeros((levels, len(COUNTS)), np.int64),
         moves=np.zeros((moves, 5), np.int32),
@@ -222,16 +222,6 @@ def finish_below(flags, moves, state, block, is_write, served, held_by, in_top, 
 
 
 @inlined
-def request_for(address_of, size_of, next_of, block, request):
-    """A request for another block than the one asked for, at the same moment: a victim on its way down."""
-    upcoming = next_of[block] if next_of.size else np.int64(-1)
-    address, size = address_of[block], size_of[block]
-    return Request(
-        request.index, block, address, size, request.arrival_ns, False, request.tenant, upcoming, np.int64(0)
-    )
-
-
-@inlined
 def access(plug, res, request, who, shrink_level, shrink_to_bytes):
     """One access: the level that serves it. What is to be filled, written and moved is left in `res`.
 
@@ -261,8 +251,8 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
         state[FILLS], state[WRITTEN_LEVEL] = 0, 0
         if who == DEMAND:
             count_lookup(flags, counts, block, request.size_bytes, served)
-            if res.next_of.size:
-                res.next_of[block] = request.next_access
+            if state[HAS_HINTS]:
+                remember(res.hints, request)
         for level in range(last):
             plug.admission.on_access(plug.admission_states, level, request)
             plug.offload.on_access(plug.offload_states, level + 1, request)
@@ -298,7 +288,7 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
             probe = known_natural(moves[at, PROBE])
             above = highest_holder(flags, victim, from_level) if levels[from_level, INCLUSIVE] else -1
             held = holds(flags, victim, probe)
-            chosen = request_for(res.address_of, size_of, res.next_of, victim, request)
+            chosen = request_for_block(res.hints, res.address_of, size_of, victim, request)
             if above >= 0:  # what leaves an inclusive level leaves those above it, first
                 action, target = FORGET, above
                 if is_dirty(flags, victim, above) and not dirty:
