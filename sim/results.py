@@ -12,8 +12,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -104,15 +104,19 @@ class Result:
         return self.folder / f"{table}.parquet"
 
 
-def save(result: Result, folder: str | Path) -> Result:
+Beside = Callable[["Result", Path], AbstractContextManager]
+
+
+def save(result: Result, folder: str | Path, beside: Beside | None = None) -> Result:
     """Write the results into one folder, which replaces a result that is there; the same result, with its folder.
 
-    Raises InputError where the folder cannot be written or holds anything but a result.
+    beside: given the result and the folder in which it is written at first, a context within which that is done; it
+    may add files of its own. Raises InputError where the folder cannot be written or holds anything but a result.
     """
     folder = Path(folder)
     _check_replaceable(folder)
     try:
-        with _appearing(folder) as unfinished:
+        with _appearing(folder) as unfinished, beside(result, unfinished) if beside else nullcontext():
             _write(result, unfinished)
     except OSError as error:
         raise InputError(f"cannot write the results: {error.strerror or error}", file=folder) from error
@@ -231,7 +235,7 @@ def _versions() -> dict[str, str]:
 
 
 def _arrow(columns: Columns) -> pyarrow.Table:
-    """The columns' own memory as a table. `pyarrow.array` would import pandas, to see whether it was given some of it."""
+    """The columns' own memory as a table. `pyarrow.array` would import pandas, to see whether it was given some."""
     import pyarrow
 
     def numbers(column: np.ndarray) -> pyarrow.Array:

@@ -18,6 +18,7 @@ from sim.units import format_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from sim.results import Result
@@ -29,6 +30,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 _DPI = 120
 _COMPRESSION = 3  # of 9: a twentieth larger than the usual 6, in half the time
+_TIER_COLUMNS = ("tier", "time_ns", "used_bytes", "internal_fragmentation", "external_fragmentation")
 _MOST_POINTS = 2000  # of a curve; more cannot be seen
 
 
@@ -205,6 +207,24 @@ def save_run_figures(result: Result, folder: str | Path) -> list[Path]:
     ]
 
 
+def needed(result: Result) -> Result:
+    """The same result with no more of its tables than its figures show."""
+    from sim.results import Result
+
+    columns = {
+        "requests": {"latency_ns": result.column("requests", "latency_ns")},
+        "tiers": {name: result.column("tiers", name) for name in _TIER_COLUMNS},
+    }
+    return Result(result.summary, result.manifest, result.timing, result.folder, columns)
+
+
+def warm_up() -> None:
+    """Import what drawing needs, and draw a little, so that the first figure takes no longer than the others."""
+    figure = _new_figure(1, 1)
+    figure.add_subplot().plot([0, 1], [0, 1], **_line(0), label="x")
+    _canvas(figure).draw()
+
+
 def save_comparison_figure(results: Sequence[Result], path: str | Path) -> Path:
     """All results side by side as one PNG file. Raises InputError where it cannot be written."""
     figure = _new_figure(12, 3.2 + 0.42 * len(results) + 1.6, "constrained")
@@ -253,11 +273,15 @@ def _new_figure(width: float, height: float, layout: str | None = None) -> Figur
     return Figure(figsize=(width, height), dpi=_DPI, layout=layout)
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    """Write the figure under another name and rename it, so that no half of a file stays."""
+def _canvas(figure: Figure) -> FigureCanvasAgg:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    FigureCanvasAgg(figure)
+    return FigureCanvasAgg(figure)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    """Write the figure under another name and rename it, so that no half of a file stays."""
+    _canvas(figure)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         figure.savefig(
