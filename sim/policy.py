@@ -461,7 +461,26 @@ def _register_hooks() -> None:
 _register_hooks()
 
 
-def explain_failure(plugin: Plugin, error: Exception, samples: Mapping[str, tuple]) -> InputError | None:
+def sample_request() -> Request:
+    """A request of the types that kernels pass."""
+    return make_request(0, 0, 0)
+
+
+def hook_samples(plugin: Plugin, state, request: Request) -> dict[str, tuple]:
+    """Arguments of the types that a kernel passes to each hook that the plugin has."""
+    block = (request.block,)
+    after_state = {
+        **{hook: block for hook in ("remove", "copy_on_evict", "keep_on_promote", "release")},
+        **{hook: () for hook in ("free_bytes", "largest_free_bytes", "internal_bytes")},
+        "allocate": (request.block, request.size_bytes),
+        "propose": (request, True, np.zeros(0, np.int64)),
+        "serve": (0, 0.0, request.size_bytes, False),
+    }
+    hooks = (hook for hook in plugin.HOOKS if getattr(plugin, hook) is not None)
+    return {hook: (state, *after_state.get(hook, (request,))) for hook in hooks}
+
+
+def explain_failure(plugin: Plugin, samples: Mapping[str, tuple]) -> InputError | None:
     """The one line that says which hook of `plugin` does not compile and why; None where all of them do.
 
     samples: hook name to arguments of the types that a kernel passes.

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from sim.errors import InputError
@@ -83,10 +83,16 @@ def _builtins(kind: Kind) -> frozenset[str]:
 
 
 @cache
+def _all_entries() -> EntryPoints:
+    """Of every package here, which are read but once."""
+    return entry_points()
+
+
+@cache
 def _entries(group: str) -> dict[str, EntryPoint]:
     """Third parties' entry points of a group by name, none of them imported."""
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=group):
+    for entry in _all_entries().select(group=group):
         first = found.setdefault(entry.name, entry)
         if first.value != entry.value:
             raise InputError(f"{entry.name!r} of {group} is offered by both {_owner(first)} and {_owner(entry)}")

@@ -2,7 +2,8 @@
 
 A folder holds `requests.parquet` (a row a request), `tiers.parquet` (a row a caching tier and sample), `summary.json`
 (metric name to value), `manifest.json` (what made them) and `timing.json` (how long it took, the one file that differs
-between two runs of the same inputs). It appears whole or not at all.
+between two runs of the same inputs). It appears whole or not at all, with whatever was asked for beside them: the
+command line adds figures.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,18 +93,31 @@ class Result:
 
     def table(self, name: str) -> pyarrow.Table:
         """`requests` or `tiers` as an Arrow table. Raises InputError where its file cannot be read."""
-        return _arrow(self.columns[name]) if self.columns else _read_parquet(self.folder / f"{name}.parquet")
+        return _arrow(self.columns[name]) if self.columns else _read_parquet(self._file(name))
+
+    def column(self, table: str, name: str) -> np.ndarray | Coded:
+        """One column of `requests` or `tiers`, without pandas. Raises InputError where its file cannot be read."""
+        if self.columns:
+            return self.columns[table][name]
+        return _numpy(_read_parquet(self._file(table), [name]))
+
+    def _file(self, table: str) -> Path:
+        return self.folder / f"{table}.parquet"
 
 
-def save(result: Result, folder: str | Path) -> Result:
+Beside = Callable[["Result", Path], AbstractContextManager]
+
+
+def save(result: Result, folder: str | Path, beside: Beside | None = None) -> Result:
     """Write the results into one folder, which replaces a result that is there; the same result, with its folder.
 
-    Raises InputError where the folder cannot be written or holds anything but a result.
+    beside: given the result and the folder in which it is written at first, a context within which that is done; it
+    may add files of its own. Raises InputError where the folder cannot be written or holds anything but a result.
     """
     folder = Path(folder)
     _check_replaceable(folder)
     try:
-        with _appearing(folder) as unfinished:
+        with _appearing(folder) as unfinished, beside(result, unfinished) if beside else nullcontext():
             _write(result, unfinished)
     except OSError as error:
         raise InputError(f"cannot write the results: {error.strerror or error}", file=folder) from error
@@ -222,16 +236,35 @@ def _versions() -> dict[str, str]:
 
 
 def _arrow(columns: Columns) -> pyarrow.Table:
+    """The columns' own memory as a table. `pyarrow.array` would import pandas, to see whether it was given some."""
     import pyarrow
+
+    def numbers(column: np.ndarray) -> pyarrow.Array:
+        values = np.ascontiguousarray(column)
+        kind = pyarrow.from_numpy_dtype(values.dtype)
+        return pyarrow.Array.from_buffers(kind, values.size, [None, pyarrow.py_buffer(values)])
+
+    def words(names: tuple[str, ...]) -> pyarrow.Array:
+        encoded = [name.encode() for name in names]
+        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+        return pyarrow.StringArray.from_buffers(
+            len(names), pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(encoded))
+        )
 
     def array(column: np.ndarray | Coded) -> pyarrow.Array:
         if isinstance(column, Coded):
-            return pyarrow.DictionaryArray.from_arrays(
-                pyarrow.array(column.codes), pyarrow.array(column.names, "string")
-            )
-        return pyarrow.array(column)
+            return pyarrow.DictionaryArray.from_arrays(numbers(column.codes), words(column.names))
+        return numbers(column)
 
     return pyarrow.table({name: array(column) for name, column in columns.items()})
+
+
+def _numpy(table: pyarrow.Table) -> np.ndarray | Coded:
+    """The only column of a table."""
+    column = table.unify_dictionaries().column(0).combine_chunks()
+    if hasattr(column, "dictionary"):
+        return Coded(column.indices.to_numpy(zero_copy_only=False), tuple(column.dictionary.to_pylist()))
+    return column.to_numpy(zero_copy_only=False)
 
 
 def _write(result: Result, folder: Path) -> None:
@@ -244,12 +277,12 @@ def _write(result: Result, folder: Path) -> None:
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _read_parquet(path: Path) -> pyarrow.Table:
+def _read_parquet(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.read_table(path)
+        return pyarrow.parquet.read_table(path, columns=columns)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"not a readable table: {' '.join(str(error).split())[:120]}", file=path) from error
 

@@ -7,23 +7,26 @@ gives way; so whoever acts at time t finds it in its state at t, and results do 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
+from numba.core.errors import NumbaError
 
 from sim.engines import block_cache as bc
+from sim.engines.replay import wrong_return
 from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
 from sim.errors import InputError
 from sim.hierarchy import Choice, Hierarchy, build
 from sim.kernels.compile import specialised
+from sim.policy import Plugin, explain_failure, hook_samples, sample_request
 
 if TYPE_CHECKING:
     from sim.profile import Profile
-    from sim.results import Result
+    from sim.results import Beside, Result
     from sim.scenario import Scenario
     from sim.trace import Trace
 
@@ -51,12 +54,44 @@ class _NeedsBlocks(Exception):
     """The prefetcher went to more addresses that the trace does not have than there is room for."""
 
 
+def _compiled(engine: bc.Engine, kernel: Callable, *arguments: Any) -> Callable:
+    """A kernel for these arguments. Raises InputError, naming the hook, where a plugin's cannot be compiled."""
+    try:
+        return specialised(kernel, *arguments)
+    except NumbaError as error:
+        raise _explained(engine, error) from error
+
+
+def _explained(engine: bc.Engine, error: NumbaError) -> InputError:
+    for plugin, state in _plugins(engine):
+        found = explain_failure(plugin, hook_samples(plugin, state, sample_request())) or wrong_return(plugin)
+        if found is not None:
+            return found
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    names = sorted({f"{plugin.KIND} {plugin.name!r}" for plugin, _ in _plugins(engine)})
+    return InputError(f"these do not compile together: {', '.join(names)}: {first}")
+
+
+def _plugins(engine: bc.Engine) -> Iterator[tuple[Plugin, Any]]:
+    """Every plugin of the run with its state."""
+    plug = engine.plug
+    for stack, states in (
+        (plug.eviction, plug.eviction_states),
+        (plug.admission, plug.admission_states),
+        (plug.offload, plug.offload_states),
+        (plug.allocator, plug.allocator_states),
+        (engine.model, engine.model_states),
+    ):
+        yield from zip(stack.plugins, states, strict=True)
+    yield engine.prefetch, engine.prefetch_state
+
+
 class _Model:
     """The hierarchy as a SimPy process."""
 
     def __init__(self, env: simpy.Environment, hierarchy: Hierarchy):
         self.env, self.hierarchy, self.engine = env, hierarchy, hierarchy.engine
-        self._advance = specialised(bc.advance, self.engine, 0.0, bc.NOBODY, 0)
+        self._advance = _compiled(self.engine, bc.advance, self.engine, 0.0, bc.NOBODY, 0)
         self.process = env.process(self._run())
 
     @property
@@ -110,7 +145,7 @@ class _Monitor:
         self._levels: list[np.ndarray] = []
         self._others: list[tuple] = []
         self._scratch = np.zeros((tiers, len(bc.SAMPLED)), np.int64)
-        self._sample = specialised(bc.sample, model.engine, self._scratch)
+        self._sample = _compiled(model.engine, bc.sample, model.engine, self._scratch)
         env.process(self._run())
 
     def _run(self):
@@ -237,8 +272,12 @@ def run(
     seed: int | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    beside: Beside | None = None,
 ) -> Result:
-    """Run a scenario by name or path, with dotted overrides; where `out` is given, the results are saved there."""
+    """Run a scenario by name or path, with dotted overrides; where `out` is given, the results are saved there.
+
+    beside: what else is put there, see `sim.results.save`.
+    """
     from sim.results import Result, check_place, save
     from sim.scenario import load_scenario
 
@@ -246,7 +285,7 @@ def run(
     if out is not None:
         check_place(out)
     result = Result.from_simulation(simulate(resolved, progress=progress))
-    return save(result, out) if out is not None else result
+    return save(result, out, beside) if out is not None else result
 
 
 def compare(

@@ -21,7 +21,7 @@ from numba import config
 from numba.core.errors import NumbaError
 
 from sim.engines.columns import HINTS, make_columns
-from sim.engines.replay import HITS, explain, hook_samples, make_cache, replay_rows, wrong_return
+from sim.engines.replay import HITS, explain, make_cache, replay_rows, wrong_return
 from sim.errors import InputError
 from sim.policy import (
     NEVER,
@@ -34,6 +34,7 @@ from sim.policy import (
     PrefetchPolicy,
     Request,
     explain_failure,
+    hook_samples,
     make_request,
 )
 
@@ -192,7 +193,7 @@ def _read_of_request(function: Callable | None) -> Iterator[str]:
 def _check_compiles(plugin: Plugin, samples: dict[str, tuple]) -> None:
     if config.DISABLE_JIT:
         return
-    failure = explain_failure(plugin, None, samples) or wrong_return(plugin)
+    failure = explain_failure(plugin, samples) or wrong_return(plugin)
     if failure is not None:
         raise failure
 
@@ -385,7 +386,7 @@ def _prefetch_rules(policy: PrefetchPolicy, parameters: dict[str, Any]):
     yield "degree is a whole number", lambda: _check_degree(degree)
     if isinstance(degree, int) and degree >= 0:
         state = _fresh_state(policy, 8, _BLOCKS, parameters)
-        samples = {"propose": (state, next(_requests()), True, np.zeros(degree, np.int64))}
+        samples = hook_samples(policy, state, next(_requests()))
 
         def proposals(hooks, state) -> Iterator[Any]:
             yield from _proposals(hooks, state, degree)
@@ -409,9 +410,7 @@ def _proposals(hooks, state, degree: int) -> Iterator[Any]:
 
 def _offload_rules(policy: OffloadPolicy, parameters: dict[str, Any]):
     state = _fresh_state(policy, 8, _BLOCKS, parameters)
-    request = next(_requests())
-    by_block = ("copy_on_evict", "keep_on_promote")
-    samples = {hook: (state, request.block if hook in by_block else request) for hook in policy.HOOKS}
+    samples = hook_samples(policy, state, next(_requests()))
     yield from _answer_rules(policy, parameters, samples, _offloads)
 
 
@@ -462,8 +461,7 @@ def _no_result(_answers: list) -> None:
 def _allocator_rules(allocator: Allocator, parameters: dict[str, Any]):
     capacity = 64 * 4096
     state = _fresh_state(allocator, capacity, _BLOCKS, parameters)
-    samples = {"allocate": (state, 0, 1), "release": (state, 0)}
-    samples |= {hook: (state,) for hook in ("free_bytes", "largest_free_bytes", "internal_bytes")}
+    samples = hook_samples(allocator, state, next(_requests()))
     yield "init gives a new state each time", lambda: _check_state(allocator, parameters)
     yield "every hook compiles and returns the right type", lambda: _check_compiles(allocator, samples)
     yield "every byte is accounted for", lambda: _no_result(_Memory(allocator, parameters, capacity).run())

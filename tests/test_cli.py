@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba import config
 
-from sim import cli
+from sim import cli, registry
 
 ROOT = Path(__file__).parent.parent
 TRACE = "arrival_ns,id,size_bytes,op\n0,1,4,read\n10,2,6,read\n20,1,4,write\n30,3,9,read\n"
@@ -192,3 +194,19 @@ def test_an_interrupt_is_one_line(monkeypatch, memhier):
 
     monkeypatch.setattr("sim.commands.listing.show", stop)
     assert memhier("list", "policies") == (130, "", ["interrupted"])
+
+
+def raises_by_name(state, request):
+    return state.no_such_field
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+def test_a_hook_that_does_not_compile_is_one_line_in_a_run(here, memhier, monkeypatch):
+    broken = dataclasses.replace(registry.load(registry.EVICTION, "lru"), name="broken", evict=raises_by_name)
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda kind, name: broken if name == "broken" else load(kind, name))
+    settings = ["workload.parameters.requests=100", "tiers.hbm.eviction=broken"]
+    code, out, err = memhier("run", "zipf_three_tier", *(word for one in settings for word in ("--set", one)))
+    assert (code, out, len(err)) == (2, "", 1)
+    assert "test_cli.py:" in err[0] and "eviction policy 'broken': hook evict does not compile" in err[0]
+    assert not Path("results").exists()

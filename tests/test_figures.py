@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from sim.errors import InputError
 from sim.report import figures
+from sim.report.drawing import Drawing
 from sim.results import Result
 from tests.test_metrics import runs  # noqa: F401
 
@@ -83,3 +85,44 @@ def test_matplotlib_is_not_imported_before_something_is_drawn():
     code = "import sys, sim.report.figures, sim.report.table; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_second_process_draws_the_same(results, tmp_path):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    expected = figures.save_run_figures(results[0], tmp_path / "here")
+    with Drawing() as drawing, drawing.drawn(figures.save_run_figures, figures.needed(results[0]), tmp_path / "there"):
+        pass
+    for path in expected:
+        assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
+
+
+def test_what_is_wrong_in_the_second_process_is_said_here(results, tmp_path):
+    with Drawing() as drawing:
+        shown, nowhere = [figures.needed(result) for result in results], tmp_path / "none" / "x.png"
+        with (
+            pytest.raises(InputError, match="cannot write the figure"),
+            drawing.drawn(figures.save_comparison_figure, shown, nowhere),
+        ):
+            pass
+        with drawing.drawn(figures.save_comparison_figure, shown, tmp_path / "x.png"):
+            pass
+    assert (tmp_path / "x.png").exists()
+
+
+def test_a_second_process_that_dies_is_told():
+    dies = pytest.raises(RuntimeError, match="ended with exit code 7")
+    with Drawing() as drawing, dies, drawing.drawn(os._exit, 7):
+        pass
+
+
+def test_a_legend_below_gets_the_room_that_its_rows_take(ax):
+    for nth in range(6):
+        ax.plot([0, 1], [nth, nth], label=f"tier {nth}")
+    figures._finished(ax, legend="below")
+    ax.get_figure().set_size_inches(figures._SIZE)
+    ax.set_xlabel("time")
+    figures._place(ax, "a title", legend_below=True)
+    renderer = figures._canvas(ax.get_figure()).get_renderer()
+    legend, label = (part.get_window_extent(renderer) for part in (ax.get_legend(), ax.xaxis.label))
+    assert legend.y0 >= 0 and legend.y1 <= label.y1 and label.y1 <= ax.get_window_extent().y0

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ OTHERS = SimpleNamespace()  # what the entry points of these tests point at
 
 
 def clear():
-    for function in (registry._entries, registry._imported, registry._kind_or_none):
+    for function in (registry._all_entries, registry._entries, registry._imported, registry._kind_or_none):
         function.cache_clear()
 
 
@@ -38,7 +38,7 @@ def offers(monkeypatch):
         clear()
 
     sys.modules.setdefault(__name__, sys.modules[offer.__module__])
-    monkeypatch.setattr(registry, "entry_points", lambda group: [one for one in listed if one.group == group])
+    monkeypatch.setattr(registry, "entry_points", lambda: EntryPoints(listed))
     clear()
     yield offer
     clear()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import subprocess
+import sys
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import sim.results as results_module
 from sim.errors import InputError
 from sim.report.table import comparison_report, explain, run_report
-from sim.results import Result, load_result, save
+from sim.results import Coded, Result, load_result, save
 from tests.test_metrics import runs  # noqa: F401
 
 FILES = {"requests.parquet", "tiers.parquet", "summary.json", "manifest.json", "timing.json"}
@@ -38,6 +43,39 @@ def test_what_is_read_back_is_what_was_computed(result, tmp_path):
     assert back.requests.equals(result.requests)
     assert back.tiers.equals(result.tiers)
     assert (back.label, back.tier_names) == ("lru", ("hbm", "lpddr", "ssd"))
+
+
+def test_a_column_is_the_same_from_memory_and_from_its_file(result, tmp_path):
+    back = load_result(save(result, tmp_path / "run").folder)
+    for table, columns in result.columns.items():
+        for name in columns:
+            ours, theirs = result.column(table, name), back.column(table, name)
+            if isinstance(ours, Coded):
+                ours, theirs = (np.array(one.names)[one.codes] for one in (ours, theirs))
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_is_written_beside_appears_with_the_results(result, tmp_path):
+    @contextmanager
+    def beside(shown, folder):
+        assert shown is result and not (tmp_path / "run").exists()
+        yield
+        (folder / "note.txt").write_text("x")
+
+    save(result, tmp_path / "run", beside)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {"note.txt"}
+
+
+def test_results_are_written_without_pandas(result, tmp_path):
+    fresh = Result(result.summary, result.manifest, result.timing, columns=result.columns)
+    (tmp_path / "result.pickle").write_bytes(pickle.dumps(fresh))
+    code = (
+        "import pickle, sys; from pathlib import Path; from sim.results import save; "
+        "save(pickle.loads(Path(sys.argv[1]).read_bytes()), sys.argv[2]); print('pandas' in sys.modules)"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "result.pickle"), str(tmp_path / "run")]
+    assert subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert load_result(tmp_path / "run").requests.equals(result.requests)
 
 
 def test_tables_agree_with_the_summary(result):

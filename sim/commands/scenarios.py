@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sim.commands import output
 
+if TYPE_CHECKING:
+    from sim.results import Result
+
 
 def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None, as_json: bool) -> None:
-    from sim.report.figures import save_run_figures
-    from sim.simulation import run as run_scenario
+    from sim.report.drawing import Drawing
 
-    with output.progress(f"run {Path(scenario).stem}") as progress:
-        result = run_scenario(scenario, overrides, seed, _folder(scenario, out), progress)
-    save_run_figures(result, result.folder)
+    with Drawing() as drawing:
+        from sim.report.figures import needed, save_run_figures
+        from sim.simulation import run as run_scenario
+
+        def beside(result: Result, folder: Path) -> AbstractContextManager:
+            return drawing.drawn(save_run_figures, needed(result), folder.absolute())
+
+        with output.progress(f"run {Path(scenario).stem}") as progress:
+            result = run_scenario(scenario, overrides, seed, _folder(scenario, out), progress, beside)
     if as_json:
         output.print_json({"summary": result.summary, "result": str(result.folder)})
         return
@@ -34,16 +43,20 @@ def compare(
     out: str | None,
     as_json: bool,
 ) -> None:
-    from sim.report.figures import save_comparison_figure
-    from sim.simulation import compare as compare_policies
+    from sim.report.drawing import Drawing
 
     names = [name.strip() for name in (policies or "").split(",") if name.strip()]
     folder = _folder(scenario, out, "-compare")
-    with ExitStack() as bars:
-        progress = (lambda label: bars.enter_context(output.progress(label))) if sys.stderr.isatty() else None
-        results = compare_policies(scenario, names, tier, overrides, seed, folder, progress)
-    figure = folder / "comparison.png"
-    save_comparison_figure(results, figure)
+    with Drawing() as drawing:
+        from sim.report.figures import needed, save_comparison_figure
+        from sim.simulation import compare as compare_policies
+
+        with ExitStack() as bars:
+            progress = (lambda label: bars.enter_context(output.progress(label))) if sys.stderr.isatty() else None
+            results = compare_policies(scenario, names, tier, overrides, seed, folder, progress)
+        shown, figure = [needed(result) for result in results], folder.absolute() / "comparison.png"
+        with drawing.drawn(save_comparison_figure, shown, figure):
+            pass
     if as_json:
         output.print_json({"policies": [{"policy": r.label, **r.summary} for r in results]})
         return

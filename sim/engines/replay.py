@@ -15,7 +15,16 @@ from sim import registry
 from sim.engines.columns import Columns, make_columns, position_of, request_at
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.policy import AdmissionPolicy, Context, EvictionPolicy, Plugin, Request, explain_failure, make_request
+from sim.policy import (
+    AdmissionPolicy,
+    Context,
+    EvictionPolicy,
+    Plugin,
+    Request,
+    explain_failure,
+    hook_samples,
+    sample_request,
+)
 
 if TYPE_CHECKING:
     from sim.trace import Trace
@@ -225,7 +234,7 @@ class _Replay:
         try:
             self._access(0, Columns(*(column[:0] for column in columns)))
         except NumbaError as error:
-            request = _sample_request()
+            request = sample_request()
             raise explain(self.policy, self.state, request, error, self.admission, self.admission_state) from error
 
     def _access(self, first: int, columns: Columns) -> None:
@@ -262,11 +271,6 @@ class _Replay:
 # ------------------------------------------------------------------------------------------- what does not compile, why
 
 
-def _sample_request() -> Request:
-    """A request of the types that the kernel passes."""
-    return make_request(0, 0, 0)
-
-
 _WANTED = {"evict": ("the number of a block", "int"), "admit": ("True or False", "bool")}
 
 
@@ -276,20 +280,12 @@ def explain(
     """The one line that says which hook stopped the replay kernel from being compiled, and why."""
     for plugin, its_state in ((policy, state), (admission, admission_state)):
         if plugin is not None:
-            found = explain_failure(plugin, error, hook_samples(plugin, its_state, request))
+            found = explain_failure(plugin, hook_samples(plugin, its_state, request))
             found = found or wrong_return(plugin)
             if found is not None:
                 return found
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return InputError(f"{policy.KIND} policy {policy.name!r} does not compile with the replay: {(lines or [error])[0]}")
-
-
-def hook_samples(plugin: Plugin, state, request: Request) -> dict[str, tuple]:
-    """Arguments of the types that a kernel passes to each hook of an eviction or admission policy."""
-    second = {hook: (state, request) for hook in plugin.HOOKS}
-    if "remove" in second:
-        second["remove"] = (state, request.block)
-    return {hook: arguments for hook, arguments in second.items() if getattr(plugin, hook) is not None}
 
 
 def wrong_return(plugin: Plugin) -> InputError | None:

@@ -5,7 +5,8 @@ matplotlib is imported when something is drawn, and its global state (pyplot) is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from sim.units import format_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from sim.results import Result
@@ -27,18 +29,36 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 _DPI = 120
+_COMPRESSION = 3  # of 9: a twentieth larger than the usual 6, in half the time
+_TIER_COLUMNS = ("tier", "time_ns", "used_bytes", "internal_fragmentation", "external_fragmentation")
 _MOST_POINTS = 2000  # of a curve; more cannot be seen
 
 
 def latency_cdf(results: Sequence[Result], ax: Axes) -> Axes:
     """Share of the requests answered within a time, a curve a result."""
     for nth, result in enumerate(results):
-        latency_ns, share = _cumulative(result.requests["latency_ns"].to_numpy())
+        latency_ns, share = _cumulative(result.column("requests", "latency_ns"))
         ax.plot(latency_ns, share, label=result.label, drawstyle="steps-post", **_line(nth), markevery=0.13)
     ax.set(xscale="log", xlabel="latency", ylabel="share of requests answered", ylim=(0, 1.02))
-    ax.xaxis.set_major_formatter(lambda latency_ns, _: format_time(latency_ns, 3) if latency_ns > 0 else "")
+    _time_ticks(ax)
     ax.set_title("Latency")
     return _finished(ax, legend="lower right" if len(results) > 1 else None)
+
+
+def _time_ticks(ax: Axes) -> None:
+    """Ticks of a log axis in ns: each decade, and 2 and 5 times it, named too where less than a decade is shown."""
+    from matplotlib.ticker import LogLocator
+
+    def name(latency_ns: float, _) -> str:
+        return format_time(latency_ns, 3) if latency_ns > 0 else ""
+
+    def name_if_few(latency_ns: float, _) -> str:
+        first, last = ax.get_xlim()
+        return name(latency_ns, None) if last < 10 * first else ""
+
+    ax.xaxis.set_major_formatter(name)
+    ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    ax.xaxis.set_minor_formatter(name_if_few)
 
 
 def _cumulative(latency_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,10 +90,9 @@ def occupancy_over_time(result: Result, ax: Axes) -> Axes:
     """Share of each caching tier's capacity that holds blocks, over simulated time."""
     capacities = result.manifest["capacity_bytes"]
     scale, unit = _time_unit(result)
-    for nth, (tier, rows) in enumerate(_by_tier(result)):
-        ax.plot(
-            rows["time_ns"] / scale, rows["used_bytes"] / capacities[tier], label=tier, **_line(nth), markevery=0.17
-        )
+    for nth, (tier, rows) in enumerate(_by_tier(result, "time_ns", "used_bytes")):
+        share = rows["used_bytes"] / capacities[tier]
+        ax.plot(rows["time_ns"] / scale, share, label=tier, **_line(nth), markevery=_every(share))
     ax.set(xlabel=f"simulated time ({unit})", ylabel="bytes of blocks / capacity", ylim=(0, 1.05))
     ax.set_title("Occupancy")
     return _finished(ax, legend="lower right")
@@ -83,9 +102,10 @@ def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
     """Internal and external fragmentation of each caching tier over simulated time."""
     scale, unit = _time_unit(result)
     most = 0.0
-    for nth, (tier, rows) in enumerate(_by_tier(result)):
+    shown = ("time_ns", "internal_fragmentation", "external_fragmentation")
+    for nth, (tier, rows) in enumerate(_by_tier(result, *shown)):
         for kind, dashes in (("internal", "-"), ("external", "--")):
-            values = rows[f"{kind}_fragmentation"].to_numpy()
+            values = rows[f"{kind}_fragmentation"]
             most = max(most, float(values.max(initial=0.0)))
             style = {**_line(nth), "linestyle": dashes, "markerfacecolor": "white" if kind == "external" else None}
             time = rows["time_ns"] / scale
@@ -180,39 +200,96 @@ def save_run_figures(result: Result, folder: str | Path) -> list[Path]:
         "occupancy": lambda ax: occupancy_over_time(result, ax),
         "fragmentation": lambda ax: fragmentation_over_time(result, ax),
     }
-    return [_save_one(draw, folder / f"{name}.png", result.label) for name, draw in drawn.items()]
+    below = {"fragmentation"}  # where the legend is
+    return [
+        _save_one(draw, folder / f"{name}.png", result.label, legend_below=name in below)
+        for name, draw in drawn.items()
+    ]
+
+
+def needed(result: Result) -> Result:
+    """The same result with no more of its tables than its figures show."""
+    from sim.results import Result
+
+    columns = {
+        "requests": {"latency_ns": result.column("requests", "latency_ns")},
+        "tiers": {name: result.column("tiers", name) for name in _TIER_COLUMNS},
+    }
+    return Result(result.summary, result.manifest, result.timing, result.folder, columns)
+
+
+def warm_up() -> None:
+    """Import what drawing needs, and draw a little, so that the first figure takes no longer than the others."""
+    figure = _new_figure(1, 1)
+    figure.add_subplot().plot([0, 1], [0, 1], **_line(0), label="x")
+    _canvas(figure).draw()
 
 
 def save_comparison_figure(results: Sequence[Result], path: str | Path) -> Path:
     """All results side by side as one PNG file. Raises InputError where it cannot be written."""
-    figure = _new_figure(12, 3.2 + 0.42 * len(results) + 1.6)
+    figure = _new_figure(12, 3.2 + 0.42 * len(results) + 1.6, "constrained")
     policies_side_by_side(results, figure)
     scenario = results[0].manifest["scenario"]
     figure.suptitle(f"{scenario['name']}: eviction policies side by side (* best)", fontsize=12)
     return _save(figure, Path(path))
 
 
-def _save_one(draw: Any, path: Path, title: str) -> Path:
-    figure = _new_figure(6.4, 4.2)
+def _save_one(draw: Callable[[Axes], Axes], path: Path, title: str, legend_below: bool) -> Path:
+    figure = _new_figure(*_SIZE)
     ax = draw(figure.add_subplot())
-    ax.set_title(f"{title}: {ax.get_title()}", fontsize=10)
+    _place(ax, f"{title}: {ax.get_title()}", legend_below)
     return _save(figure, path)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+_SIZE = (6.4, 4.2)  # inches, as all lengths here
+_MARGINS = {"left": 0.56, "right": 0.25, "top": 0.24, "bottom": 0.48}
+_LABELS_END = 0.2  # from the edge of the figure
+_LEGEND_COLUMNS, _LEGEND_ROW, _LEGEND_PADDING = 4, 0.17, 0.12
+
+
+def _place(ax: Axes, title: str, legend_below: bool) -> None:
+    """Lay out the only axes of a figure of `_SIZE`.
+
+    What stands beside them is known; matplotlib's own layout would draw the figure twice to find it out.
+    """
+    width, height = _SIZE
+    below = 0.0
+    if legend_below:
+        rows = math.ceil(len(ax.get_legend().get_texts()) / _LEGEND_COLUMNS)
+        below = _LEGEND_PADDING + rows * _LEGEND_ROW
+    left, bottom = _MARGINS["left"], _MARGINS["bottom"] + below
+    right, top = width - _MARGINS["right"], height - _MARGINS["top"]
+    ax.set_position((left / width, bottom / height, (right - left) / width, (top - bottom) / height))
+    figure = ax.get_figure()
+    middle_x, middle_y = (left + right) / 2 / width, (bottom + top) / 2 / height
+    ax.yaxis.set_label_coords(_LABELS_END / width, middle_y, figure.transFigure)
+    ax.xaxis.set_label_coords(middle_x, (below + _LABELS_END) / height, figure.transFigure)
+    ax.set_title(title, fontsize=10, y=1.0)
+
+
+def _new_figure(width: float, height: float, layout: str | None = None) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    return Figure(figsize=(width, height), dpi=_DPI, layout=layout)
+
+
+def _canvas(figure: Figure) -> FigureCanvasAgg:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    return FigureCanvasAgg(figure)
 
 
 def _save(figure: Figure, path: Path) -> Path:
     """Write the figure under another name and rename it, so that no half of a file stays."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
+    _canvas(figure)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        figure.savefig(unfinished, format="png", metadata={"Software": None})  # no version, no date
+        figure.savefig(
+            unfinished,
+            format="png",
+            metadata={"Software": None},  # no version, no date
+            pil_kwargs={"compress_level": _COMPRESSION},
+        )
         unfinished.replace(path)
     except OSError as error:
         raise InputError(f"cannot write the figure: {error.strerror or error}", file=path) from error
@@ -251,7 +328,7 @@ def _finished(ax: Axes, legend: str | None) -> Axes:
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     if legend == "below":
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, fontsize=8, frameon=False)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=_LEGEND_COLUMNS, fontsize=8, frameon=False)
     elif legend is not None:
         ax.legend(loc=legend, fontsize=8, framealpha=0.9)
     return ax
@@ -262,10 +339,12 @@ def _caching_tiers(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(tier for result in results for tier in result.tier_names[:-1]))
 
 
-def _by_tier(result: Result):
-    """(tier, its samples in order of time), fastest tier first."""
-    tiers = result.tiers
-    return [(tier, tiers[tiers["tier"] == tier]) for tier in result.tier_names[:-1]]
+def _by_tier(result: Result, *names: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(tier, these columns of its samples in order of time), fastest tier first."""
+    tier, columns = result.column("tiers", "tier"), {name: result.column("tiers", name) for name in names}
+    for name in result.tier_names[:-1]:
+        rows = tier.codes == tier.names.index(name)
+        yield name, {column: values[rows] for column, values in columns.items()}
 
 
 def _time_unit(result: Result) -> tuple[float, str]:
