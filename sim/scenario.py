@@ -205,7 +205,7 @@ def load_workload(scenario: Scenario, variants: Iterable[Scenario] = ()) -> Trac
     A generator makes the requests asked for; of a trace's file the first are taken. Nothing is downloaded. Raises
     InputError for a trace that cannot be read or has no times.
     """
-    from sim.trace import generate, load_trace
+    from sim.trace_loading import generate, load_trace
 
     wanted = scenario.workload
     if wanted.generator is not None:
@@ -575,7 +575,8 @@ def _workload_errors(document: Document) -> list[InputError]:
 
 
 def _option_errors(document: Document, kind: registry.Kind, name: str, key: str, given: object) -> list[InputError]:
-    from sim.trace import READER_OPTIONS, check_options
+    from sim.trace_loading import READER_OPTIONS
+    from sim.trace_options import check_options
 
     what = kind.name
     try:
@@ -734,7 +735,7 @@ def _plugins(scenario: Scenario) -> Iterator[Plugin]:
 
 def _cut_and_scaled(trace: Trace, requests: int | None, scale: float) -> Trace:
     """The first requests of a trace, its times multiplied; the same trace where there is nothing to do."""
-    from sim.trace import build_trace
+    from sim.trace_building import build_trace
 
     rows = trace.n_requests if requests is None else min(requests, trace.n_requests)
     if rows == trace.n_requests and scale == 1.0:
@@ -766,7 +767,7 @@ def _first_calls(calls, rows: int, scale: float):
 
 def _capacity_bytes(scenario: Scenario, settings: TierSettings, tier, trace: Trace) -> int:
     """Bytes of one tier. Raises InputError where they hold no block of the trace or exceed the device."""
-    from sim.trace import parse_capacity
+    from sim.capacity import parse_capacity
 
     where = {"file": scenario.file, "field": f"tiers.{tier.name}.capacity"}
     device_bytes = tier.device.capacity_bytes

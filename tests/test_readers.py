@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from sim import registry
 from sim.errors import InputError
-from sim.trace import NEVER, load_trace, text_ids
+from sim.trace import text_ids
+from sim.trace_columns import NEVER
+from sim.trace_loading import load_trace
 from workloads.readers.oracle_general import RECORD
 
 NAMES = ("agentic", "azure_llm", "csv", "mooncake", "oracle_general", "token_ids")

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sim.trace import Report
+from sim.trace_building import Report
 
 _BLOCK_BYTES = 8 << 20
 _LONGEST_LINE = 1 << 20

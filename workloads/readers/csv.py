@@ -14,7 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sim.errors import InputError
-from sim.trace import READ, WRITE, Chunk, Clock, Option, Reader, Report, text_ids
+from sim.trace import text_ids
+from sim.trace_building import Chunk, Clock, Report
+from sim.trace_columns import READ, WRITE
+from sim.trace_options import Option, Reader
 from workloads.readers._common import is_text
 from workloads.readers._table import Block, bad_cell, header_line, split_line, text_blocks, trimmed, whole_numbers
 

@@ -10,7 +10,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sim.trace import NEVER, Chunk, Clock, Option, Reader, Report
+from sim.trace_building import Chunk, Clock, Report
+from sim.trace_columns import NEVER
+from sim.trace_options import Option, Reader
 
 RECORD = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
 _CHUNK_RECORDS = 1 << 19
