@@ -41,7 +41,7 @@ def open_stream(path: Path, max_bytes: int, truncate: bool = False) -> io.Buffer
     """
     kind = path.name.lower().rsplit(".", 1)[-1]
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed by the stream
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by the stream
     except OSError as error:
         raise InputError(f"cannot read the trace: {error.strerror}", file=path) from error
     if kind not in _DECOMPRESSORS:
@@ -68,21 +68,20 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         try:
-            data = self.source.read(min(len(buffer), self.left + 1))
+            count = self.source.readinto(memoryview(buffer)[: self.left + 1])
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
             problem = f"corrupt or truncated .{self.kind} file" if self.kind else "cannot read the trace"
             raise InputError(f"{problem}: {error}", file=self.path) from error
-        if len(data) > self.left:
+        if count > self.left:
             if not self.truncate:
                 raise InputError(
                     f"the file holds more than {self.max_bytes} bytes",
                     file=self.path,
                     expected="the option max_bytes to allow more",
                 )
-            data = data[: self.left]
-        self.left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
+            count = self.left
+        self.left -= count
+        return count
 
     def close(self) -> None:
         if not self.closed:

@@ -6,11 +6,10 @@ while they are small and are otherwise written to temporary flat files and read 
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from sim.errors import InputError
 from sim.trace_columns import (
     CHUNK_ROWS,
     COLUMNS,
+    DERIVED,
     NEVER,
     SPILL_BYTES,
     InFile,
@@ -38,6 +38,12 @@ class Calls(NamedTuple):
     block_tokens: int  # tokens in a block; 0 where a row stands for a whole prompt of any length
 
 
+class Column(Protocol):
+    """Where one column is kept: `read(start, stop)` gives those rows in the column's type of `COLUMNS`."""
+
+    def read(self, start: int, stop: int) -> np.ndarray: ...
+
+
 class Trace:
     """Columns of block accesses. Make one by `load_trace`, `generate`, `build_trace` or `Trace.from_columns`.
 
@@ -49,12 +55,13 @@ class Trace:
     def __init__(
         self,
         name: str,
-        columns: Mapping[str, InMemory | InFile],
+        columns: Mapping[str, Column],
         n_requests: int,
         address: np.ndarray,
         block_bytes: np.ndarray,
         calls: Calls | None = None,
         spill_bytes: int = SPILL_BYTES,
+        digest: str | None = None,
     ):
         self.name = name
         self.n_requests = n_requests
@@ -63,6 +70,7 @@ class Trace:
         self.calls = calls
         self._columns = dict(columns)
         self._spill_bytes = spill_bytes
+        self._digest = digest
 
     @classmethod
     def from_columns(
@@ -76,6 +84,11 @@ class Trace:
         tenant=None,
         think_ns=None,
         next_access=None,
+        cost=None,
+        ttl_ns=None,
+        frequency_hint=None,
+        prediction=None,
+        priority=None,
         calls: Calls | None = None,
     ) -> Trace:
         """A trace from arrays of equal length; `ids` are whole numbers or strings. Raises InputError for bad rows."""
@@ -88,6 +101,11 @@ class Trace:
             "tenant": tenant,
             "think_ns": think_ns,
             "next_access": next_access,
+            "cost": cost,
+            "ttl_ns": ttl_ns,
+            "frequency_hint": frequency_hint,
+            "prediction": prediction,
+            "priority": priority,
         }
         from sim.trace_building import build_trace
 
@@ -104,14 +122,20 @@ class Trace:
     def columns(self) -> frozenset[str]:
         return frozenset(self._columns)
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 over the contents, the same however the trace was chunked or stored.
 
-        `next_access` follows from `block` and is left out. A column that was not kept cannot count.
+        What follows from `block` is left out. A column that was not kept cannot count.
         """
+        if self._digest is None:
+            self._digest = self.computed_digest()
+        return self._digest
+
+    def computed_digest(self) -> str:
+        """The digest, from the contents as they are now, whatever a manifest says."""
         total = hashlib.sha256()
-        for name in sorted(self.columns - {"next_access"}):
+        for name in sorted(self.columns - DERIVED):
             total.update(f"{name}:{self._column_digest(name)};".encode())
         for name, array in (("address", self.address), ("block_bytes", self.block_bytes)):
             total.update(f"{name}:{hashlib.sha256(array).hexdigest()};".encode())
@@ -127,22 +151,28 @@ class Trace:
 
     def chunks(self, *columns: str, rows: int = CHUNK_ROWS) -> Iterator[tuple[np.ndarray, ...]]:
         """Aligned slices of the named columns, in order, `rows` rows at a time (the last may be shorter)."""
-        stored = [self._stored(name) for name in columns]
+        stored = [self.stored(name) for name in columns]
         for start in range(0, self.n_requests, rows):
             stop = min(start + rows, self.n_requests)
             yield tuple(column.read(start, stop) for column in stored)
 
     def column(self, name: str) -> np.ndarray:
         """One whole column in memory. Raises InputError where the trace has none of this name."""
-        return self._stored(name).read(0, self.n_requests)
+        return self.stored(name).read(0, self.n_requests)
+
+    def stored(self, name: str) -> Column:
+        """Where a column is kept. Raises InputError where the trace has none of this name."""
+        if name not in self._columns:
+            raise InputError(f"trace {self.name!r} has no column", value=name, candidates=self.columns)
+        return self._columns[name]
 
     def with_next_access(self) -> Trace:
         """This trace with `next_access`, found by one backward pass over chunks in bounded memory."""
-        if "next_access" in self._columns:
-            return self
-        added = self._next_access_in_memory() if self._has_room(8 * self.n_requests) else self._next_access_in_file()
-        columns = {**self._columns, "next_access": added}
-        return Trace(self.name, columns, self.n_requests, self.address, self.block_bytes, self.calls, self._spill_bytes)
+        return self._with_derived("next_access", self._next_access_parts)
+
+    def with_previous_access(self) -> Trace:
+        """This trace with `previous_access`, found by one pass over chunks in bounded memory."""
+        return self._with_derived("previous_access", self._previous_access_parts)
 
     def close(self) -> None:
         """Remove temporary files, if there are any; spilled columns cannot be read afterwards."""
@@ -160,42 +190,58 @@ class Trace:
         names = ", ".join(sorted(self.columns))
         return f"Trace({self.name!r}, {self.n_requests} requests, {self.n_blocks} blocks, columns: {names})"
 
-    def _stored(self, name: str) -> InMemory | InFile:
-        if name not in self._columns:
-            raise InputError(f"trace {self.name!r} has no column", value=name, candidates=self.columns)
-        return self._columns[name]
+    def _with_derived(self, name: str, parts: Callable[[], Iterable[tuple[int, np.ndarray]]]) -> Trace:
+        """This trace with one more column, given as (first row, values) of each chunk in any order."""
+        if name in self._columns:
+            return self
+        added = self._into_memory(parts()) if self._has_room(8 * self.n_requests) else self._into_file(name, parts())
+        columns = {**self._columns, name: added}
+        rest = (self.n_requests, self.address, self.block_bytes, self.calls, self._spill_bytes, self._digest)
+        return Trace(self.name, columns, *rest)
 
     def _has_room(self, more_bytes: int) -> bool:
-        held = [column.array.nbytes for column in self._columns.values() if isinstance(column, InMemory)]
-        spilled = len(held) < len(self._columns)
-        return not spilled and sum(held) + more_bytes <= self._spill_bytes
+        columns = self._columns.values()
+        held_bytes = sum(column.array.nbytes for column in columns if isinstance(column, InMemory))
+        return not any(isinstance(c, InFile) for c in columns) and held_bytes + more_bytes <= self._spill_bytes
 
-    def _next_access_in_memory(self) -> InMemory:
+    def _into_memory(self, parts: Iterable[tuple[int, np.ndarray]]) -> InMemory:
         whole = np.empty(self.n_requests, np.int64)
-        for start, part in self._next_access_parts():
+        for start, part in parts:
             whole[start : start + part.size] = part
         return InMemory(whole)
 
-    def _next_access_in_file(self) -> InFile:
+    def _into_file(self, name: str, parts: Iterable[tuple[int, np.ndarray]]) -> InFile:
         folder = spill_folder()
-        path = Path(folder.name) / "next_access"
+        path = Path(folder.name) / name
         with disk_errors(path), open(path, "wb") as file:
-            for start, part in self._next_access_parts():
+            for start, part in parts:
                 file.seek(start * part.itemsize)
                 part.tofile(file)
-        return InFile(path, COLUMNS["next_access"], folder)
+        return InFile(path, COLUMNS[name], folder)
 
     def _next_access_parts(self) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, next accesses) of each chunk, the last chunk first."""
         from sim.kernels.idindex import next_access_backwards
 
-        stored = self._stored("block")
+        stored = self.stored("block")
         upcoming = np.full(self.n_blocks, NEVER, np.int64)
         for start in reversed(range(0, self.n_requests, CHUNK_ROWS)):
             blocks = stored.read(start, min(start + CHUNK_ROWS, self.n_requests))
             part = np.empty(blocks.size, np.int64)
             next_access_backwards(blocks, start, upcoming, part)
             yield start, part
+
+    def _previous_access_parts(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, previous accesses) of each chunk, in order."""
+        from sim.kernels.idindex import previous_access_forwards
+
+        latest = np.full(self.n_blocks, -1, np.int64)
+        start = 0
+        for (blocks,) in self.chunks("block"):
+            part = np.empty(blocks.size, np.int64)
+            previous_access_forwards(blocks, start, latest, part)
+            yield start, part
+            start += part.size
 
 
 def text_ids(texts) -> np.ndarray:

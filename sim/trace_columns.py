@@ -25,8 +25,15 @@ COLUMNS = {
     "op": np.dtype(np.uint8),  # READ or WRITE
     "tenant": np.dtype(np.int32),
     "next_access": np.dtype(np.int64),  # row of the next access to the same block, or NEVER
+    "previous_access": np.dtype(np.int64),  # row of the access before to the same block, or -1
     "think_ns": np.dtype(np.float64),  # closed loop: from the previous completion to this request
+    "cost": np.dtype(np.float64),  # of fetching or recomputing the block, in the trace's own unit
+    "ttl_ns": np.dtype(np.float64),  # time from this request on after which the object expires; infinite for never
+    "frequency_hint": np.dtype(np.int64),  # how often somebody expects the block to be accessed
+    "prediction": np.dtype(np.float64),  # what somebody predicts: the row of the next access, or a bit; NaN for nothing
+    "priority": np.dtype(np.int32),  # larger is more important
 }
+DERIVED = frozenset({"next_access", "previous_access"})  # follow from `block`
 
 
 class InMemory:
