@@ -815,12 +815,14 @@ def _system_path(document: Document, system: str) -> str:
 
 def _trace_place(document: Document, trace: str) -> str | None:
     """What `load_trace` takes: the path of a file, from where the document is, or else a name in the catalogue."""
+    from sim.trace_loading import is_trace
+
     path = document.file.parent / trace
     try:
-        is_file = path.is_file()
+        is_there = is_trace(path)
     except (OSError, ValueError):  # too long a name, or one with a zero byte
-        is_file = False
-    if is_file:
+        is_there = False
+    if is_there:
         return str(path)
     return trace if trace in catalog.entries() else None
 

@@ -34,20 +34,31 @@ def load_trace(
     needs: Iterable[str] | None = None,
     spill_bytes: int = SPILL_BYTES,
 ) -> Trace:
-    """The trace in a file, or the one that the catalogue has under a name.
+    """The trace in a file or a dense folder, or the one that the catalogue has under a name.
 
     reader: its format, where neither the catalogue nor the file itself says it; options: of the reader; needs: the
     columns to keep beside `block` (all, by default; those of one run spare memory); spill_bytes: columns beyond this
-    go to temporary files. Nothing is downloaded. Raises InputError for whatever is wrong with the file.
+    go to temporary files. A format that is mapped as it lies has all its columns and spills none. Nothing is
+    downloaded. Raises InputError for whatever is wrong with the file.
     """
     path, name, catalogued_reader, catalogued_options = _locate(path_or_name)
     chosen = _reader(path, reader or catalogued_reader)
     set_here = {**(catalogued_options if reader in (None, catalogued_reader) else {}), **(options or {})}
     full = check_options({**READER_OPTIONS, **chosen.options}, set_here, f"reader {chosen.name}")
     report = functools.partial(InputError, file=path)
+    if chosen.open is not None:
+        return chosen.open(path, full)
+    if chosen.read_path is not None:
+        chunks = chosen.read_path(path, full, report)
+        return build_trace(name, chunks, needs=needs, spill_bytes=spill_bytes, file=path)
     with open_stream(path, full["max_bytes"]) as stream:
         chunks = chosen.read(stream, full, report)
         return build_trace(name, chunks, needs=needs, spill_bytes=spill_bytes, file=path)
+
+
+def is_trace(path: Path) -> bool:
+    """Whether there is a file here, or a folder that a reader can open as a trace."""
+    return path.is_file() or (path / "manifest.json").is_file()
 
 
 def _locate(path_or_name: str | os.PathLike) -> tuple[Path, str, str | None, dict[str, Any]]:
@@ -56,7 +67,7 @@ def _locate(path_or_name: str | os.PathLike) -> tuple[Path, str, str | None, dic
 
     text = os.fspath(path_or_name)
     path = Path(text)
-    if "\0" not in text and path.is_file():
+    if "\0" not in text and is_trace(path):
         return path, _stem(path.name), None, {}
     entries = catalog.entries()
     if text not in entries:
@@ -84,7 +95,9 @@ def _extension(file_name: str) -> str:
 def _reader(path: Path, name: str | None) -> Reader:
     """The reader called `name`, or the one whose format the file looks like."""
     if name is not None:
-        return registry.load(registry.READER, name)
+        return _fitting_place(registry.load(registry.READER, name), path)
+    if path.is_dir():
+        return _fitting_place(registry.load(registry.READER, _extension(path.name) or path.name), path)
     readers = {name: registry.load(registry.READER, name) for name in registry.names(registry.READER)}
     with open_stream(path, _HEAD_BYTES, truncate=True) as stream:
         head = stream.read(_HEAD_BYTES)
@@ -102,6 +115,14 @@ def _reader(path: Path, name: str | None) -> Reader:
     names = ", ".join(r.name for r in fitting or claiming or readers.values())
     problem = "more than one reader fits" if fitting else "no reader knows this format"
     raise InputError(problem, file=path, expected=f"one of these by name (reader=...): {names}")
+
+
+def _fitting_place(reader: Reader, path: Path) -> Reader:
+    """The reader, if it reads what is at this path: a folder, or a file."""
+    if path.is_dir() != (reader.open is not None):
+        expected = "a folder" if reader.open is not None else "a file"
+        raise InputError(f"reader {reader.name} cannot read this", file=path, expected=expected)
+    return reader
 
 
 def generate(name: str, params: Mapping[str, Any] | None = None, seed: int = 0) -> Trace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -99,15 +100,19 @@ class Reader:
 
     extensions: how its files' names end, without the dot and compression (".csv.zst" is "csv"); sniff(head, name):
     whether a file that begins with these bytes looks like it; read(stream, options, report): its chunks, from the
-    decompressed stream; options: what can be set.
+    decompressed stream; options: what can be set. A format that cannot be read from its start on has one of these
+    instead of `read`: read_path(path, options, report), which gives chunks, too; or open(path, options), which gives
+    the trace as it lies there, a folder with a `manifest.json`, with all its columns.
     """
 
     name: str
     description: str
     extensions: tuple[str, ...]
     sniff: Callable[[bytes, str], bool]
-    read: Callable[[BinaryIO, dict[str, Any], Report], Iterator[Chunk]]
+    read: Callable[[BinaryIO, dict[str, Any], Report], Iterator[Chunk]] | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
+    read_path: Callable[[Path, dict[str, Any], Report], Iterator[Chunk]] | None = None
+    open: Callable[[Path, dict[str, Any]], Trace] | None = None
 
 
 @dataclass(frozen=True)
