@@ -112,6 +112,20 @@ def convert(
     command.convert(source, target, reader, option, format_, json)
 
 
+@app.command("trace-stats")
+def trace_stats(
+    trace: _Trace,
+    reader: _Reader = None,
+    option: _Option = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Write tables and figures there.")] = None,
+    json: _Json = False,
+):
+    """What a trace is like: popularity, reuse, sizes, working set, scans, tenants."""
+    from sim.commands import trace_stats as command
+
+    command.trace_stats(trace, reader, option, out, json)
+
+
 @app.command("list")
 def list_(
     what: Annotated[

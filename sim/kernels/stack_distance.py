@@ -170,7 +170,7 @@ def _compact(words, tree, owner, latest):
 
 
 @kernel
-def _tally(distances, histogram):
+def tally(distances, histogram):
     """Count distances; the number of first accesses."""
     first = 0
     for row in range(distances.size):
@@ -228,5 +228,5 @@ def stack_distance_histogram(chunks: Iterable[np.ndarray], n_blocks: int) -> His
     """The histogram of all distances of a stream of chunks (int32 blocks below `n_blocks`), in bounded memory."""
     distances, count, first = StackDistances(n_blocks), np.zeros(n_blocks, np.int64), 0
     for blocks in chunks:
-        first += int(_tally(distances(blocks), count))
+        first += int(tally(distances(blocks), count))
     return Histogram(count, first)

@@ -38,7 +38,7 @@ def latency_cdf(results: Sequence[Result], ax: Axes) -> Axes:
     ax.set(xscale="log", xlabel="latency", ylabel="share of requests answered", ylim=(0, 1.02))
     ax.xaxis.set_major_formatter(lambda latency_ns, _: format_time(latency_ns, 3) if latency_ns > 0 else "")
     ax.set_title("Latency")
-    return _finished(ax, legend="lower right" if len(results) > 1 else None)
+    return finished(ax, legend="lower right" if len(results) > 1 else None)
 
 
 def _cumulative(latency_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def tier_hit_ratio(results: Sequence[Result], ax: Axes) -> Axes:
     ax.set_xticks(np.arange(len(tiers)), tiers)
     ax.set(ylabel="hits / lookups of the tier", ylim=(0, 1))
     ax.set_title("Hit ratio per tier")
-    return _finished(ax, legend="below" if len(results) > 1 else None)
+    return finished(ax, legend="below" if len(results) > 1 else None)
 
 
 def occupancy_over_time(result: Result, ax: Axes) -> Axes:
@@ -76,7 +76,7 @@ def occupancy_over_time(result: Result, ax: Axes) -> Axes:
         )
     ax.set(xlabel=f"simulated time ({unit})", ylabel="bytes of blocks / capacity", ylim=(0, 1.05))
     ax.set_title("Occupancy")
-    return _finished(ax, legend="lower right")
+    return finished(ax, legend="lower right")
 
 
 def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
@@ -96,7 +96,7 @@ def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
     ax.set_title("Fragmentation, running mean over samples (faint)")
     if most == 0.0:
         ax.text(0.5, 0.5, "none: every allocator wastes nothing here", ha="center", transform=ax.transAxes)
-    return _finished(ax, legend="below")
+    return finished(ax, legend="below")
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def _latency_parts(results: Sequence[Result], ax: Axes) -> None:
     ax.set_ylim(len(results) - 0.5, -0.5 - 0.22 * len(results))  # room for the legend above the first bar
     ax.set(xlabel="mean latency (us)")
     ax.set_title("Where the time goes")
-    _finished(ax, legend=None)
+    finished(ax, legend=None)
     ax.legend(loc="upper center", ncols=4, fontsize=8, frameon=False, columnspacing=1.0, handlelength=1.5)
 
 
@@ -185,27 +185,27 @@ def save_run_figures(result: Result, folder: str | Path) -> list[Path]:
 
 def save_comparison_figure(results: Sequence[Result], path: str | Path) -> Path:
     """All results side by side as one PNG file. Raises InputError where it cannot be written."""
-    figure = _new_figure(12, 3.2 + 0.42 * len(results) + 1.6)
+    figure = new_figure(12, 3.2 + 0.42 * len(results) + 1.6)
     policies_side_by_side(results, figure)
     scenario = results[0].manifest["scenario"]
     figure.suptitle(f"{scenario['name']}: eviction policies side by side (* best)", fontsize=12)
-    return _save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
 def _save_one(draw: Any, path: Path, title: str) -> Path:
-    figure = _new_figure(6.4, 4.2)
+    figure = new_figure(6.4, 4.2)
     ax = draw(figure.add_subplot())
     ax.set_title(f"{title}: {ax.get_title()}", fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write the figure under another name and rename it, so that no half of a file stays."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -246,7 +246,7 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
 
 
-def _finished(ax: Axes, legend: str | None) -> Axes:
+def finished(ax: Axes, legend: str | None) -> Axes:
     ax.grid(True, alpha=0.25)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
