@@ -2,13 +2,14 @@
 
 - One-hit wonders are objects accessed once.
 - Zipf's alpha is the slope of log accesses over log rank, by least squares at ranks evenly spaced in logarithm, over
-  the objects with at least 10 accesses (all, where fewer than 10 objects have so many): the tail of a sample flattens for
-  want of accesses, whatever it was drawn from. `zipf_r2` is the share of the variance that the line explains.
+  the objects with at least 10 accesses (all, where fewer than 10 objects have so many): the tail of a sample flattens
+  for want of accesses, whatever it was drawn from. `zipf_r2` is the share of the variance that the line explains,
+  `zipf_first` the accesses that it gives the first rank.
 - A reuse distance is a stack distance: distinct other objects since the object's last access (`sim.kernels.
   stack_distance`). A reuse time is the requests, or the time, from the last access to this one.
 - A scan is a run of 8 or more requests of which each begins where the one before ended: at its address plus 1 (ids that
-  are numbers of blocks), plus its size (offsets in bytes), or plus its size over 512 (numbers of disk sectors). The scan
-  share is that of requests in scans.
+  are numbers of blocks), plus its size (offsets in bytes), or plus its size over 512 (numbers of disk sectors). The
+  scan share is that of requests in scans.
 - A window is a two-hundredth of the requests; its working set, the distinct objects accessed in it.
 """
 
@@ -157,22 +158,25 @@ def _popularity(ranked: np.ndarray) -> dict[str, float | int]:
         "requests_to_top_1_percent_share": float(ranked[:most].sum() / ranked.sum()),
     }
     fitted = fit_zipf(ranked)
-    return summary if fitted is None else {**summary, "zipf_alpha": fitted[0], "zipf_r2": fitted[1]}
+    return summary if fitted is None else {**summary, **fitted}
 
 
-def fit_zipf(ranked: np.ndarray) -> tuple[float, float] | None:
-    """(alpha, R^2) of accesses by rank (int64[n], most first); None where fewer than three ranks are left to fit."""
+def fit_zipf(ranked: np.ndarray) -> dict[str, float] | None:
+    """The line through accesses by rank (int64[n], most first); None where fewer than three ranks are left to fit."""
     enough = int(np.count_nonzero(ranked >= _FITTED_ACCESSES))
     objects = enough if enough >= _FITTED_ACCESSES else ranked.size
     ranks = np.unique(np.geomspace(1, objects, _FITTED_RANKS).round().astype(np.int64))
     if ranks.size < 3:
         return None
-    x, y = np.log(ranks), np.log(ranked[ranks - 1])
-    x, y = x - x.mean(), y - y.mean()
+    log_rank, log_accesses = np.log(ranks), np.log(ranked[ranks - 1])
+    x, y = log_rank - log_rank.mean(), log_accesses - log_accesses.mean()
     slope = float(x @ y / (x @ x))
-    variance = float(y @ y)
-    left = float(((y - slope * x) ** 2).sum())
-    return 0.0 - slope, 1.0 - left / variance if variance > 0 else 1.0
+    variance, left = float(y @ y), float(((y - slope * x) ** 2).sum())
+    return {
+        "zipf_alpha": 0.0 - slope,
+        "zipf_r2": 1.0 - left / variance if variance > 0 else 1.0,
+        "zipf_first": float(np.exp(log_accesses.mean() - slope * log_rank.mean())),
+    }
 
 
 def _sizes(trace: Trace) -> dict[str, float | int]:

@@ -21,9 +21,8 @@ def popularity(statistics: Statistics, ax: Axes) -> Axes:
     table, summary = statistics.tables["popularity"], statistics.summary
     ax.plot(table["rank"], table["accesses"], color=COLOURS[0], linewidth=1.8, label="objects")
     if "zipf_alpha" in summary:
-        rank, accesses = table["rank"].astype(float), table["accesses"].astype(float)
-        middle = len(rank) // 3
-        line = accesses[middle] * (rank / rank[middle]) ** -summary["zipf_alpha"]
+        rank = table["rank"].astype(float)
+        line = summary["zipf_first"] * rank ** -summary["zipf_alpha"]
         seen = line >= 0.5
         text = f"Zipf, alpha {summary['zipf_alpha']:.2f} (R² {summary['zipf_r2']:.3f})"
         ax.plot(rank[seen], line[seen], color=COLOURS[1], linestyle="--", linewidth=1.2, label=text)
@@ -53,7 +52,8 @@ def sizes(statistics: Statistics, ax: Axes) -> Axes:
         at = np.concatenate([[table["up_to_bytes"][0] / 1.1], table["up_to_bytes"]])
         style = {"color": COLOURS[nth], "linestyle": ("-", "--")[nth], "linewidth": 1.8}
         ax.plot(at, np.concatenate([[0], share]), label=column, drawstyle="steps-post", **style)
-    ax.set(xscale="log", ylim=(0, 1.04), xlabel="size of the object", ylabel="share up to this size")
+    ax.set_xscale("log", base=2)
+    ax.set(ylim=(0, 1.04), xlabel="size of the object", ylabel="share up to this size")
     ax.xaxis.set_major_formatter(lambda size, _: format_bytes(round(size), 3) if size >= 1 else "")
     ax.set_title("Sizes")
     return finished(ax, legend="lower right")
