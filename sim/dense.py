@@ -88,9 +88,9 @@ def open_dense(folder: Path, check: bool = False) -> Trace:
     for name, dtype in manifest["columns"].items():
         if name not in COLUMNS:
             raise _refused(folder, "unknown column", field="columns", value=name, candidates=COLUMNS)
-        if np.dtype(dtype) not in [np.dtype(one) for one in _NARROW.get(name, (COLUMNS[name],))]:
-            expected = " or ".join(np.dtype(one).str for one in _NARROW.get(name, (COLUMNS[name],)))
-            raise _refused(folder, "bad type", field=f"columns.{name}", value=dtype, expected=expected)
+        known = [np.dtype(one).str for one in _NARROW.get(name, (COLUMNS[name],))]
+        if dtype not in known:
+            raise _refused(folder, "bad type", field=f"columns.{name}", value=dtype, expected=" or ".join(known))
         bounds = {"block": (0, blocks - 1), "previous_access": (-1, rows - 1)}.get(name, (None, None))
         columns[name] = Mapped(name, _mapped(folder, name, dtype, rows), folder / f"{name}.npy", *bounds)
     address, block_bytes = (_mapped(folder, name, "<i8", blocks) for name in ("address", "block_bytes"))
