@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import sim
 from sim import cli
-from sim.dense import open_dense, write_dense
+from sim.dense import _heading, open_dense, write_dense
 from sim.errors import InputError
 from sim.trace import Calls, Trace
 from sim.trace_building import build_trace
@@ -163,9 +163,12 @@ def typed(target, **columns):
     manifest_with(target, columns=columns)
 
 
+def put(target, name, array):
+    (target / f"{name}.npy").write_bytes(_heading(array.dtype, array.size) + array.tobytes())
+
+
 def shorten(target, name):
-    array = np.load(target / f"{name}.npy")
-    np.save(target / f"{name}.npy", array[:-1])
+    put(target, name, np.load(target / f"{name}.npy")[:-1])
 
 
 DAMAGES = {
@@ -174,8 +177,8 @@ DAMAGES = {
         "version: unknown 2; expected 1; convert",
     ),
     "no format": (lambda t: manifest_with(t, format="x"), "not the manifest of a dense trace"),
-    "more rows": (lambda t: manifest_with(t, requests=N + 1), r"does not match its manifest.*\[2500\].*\[2501\]"),
-    "more blocks": (lambda t: manifest_with(t, blocks=10**6), r"does not match its manifest.*\[1000000\]"),
+    "more rows": (lambda t: manifest_with(t, requests=N + 1), r"does not match its manifest; expected .*\[2501\]"),
+    "more blocks": (lambda t: manifest_with(t, blocks=10**6), r"does not match its manifest; expected .*\[1000000\]"),
     "no rows": (lambda t: manifest_with(t, requests=0), "requests: bad value 0"),
     "rows in words": (lambda t: manifest_with(t, requests="many"), "requests: bad value 'many'"),
     "no columns": (lambda t: manifest_with(t, columns={}), "columns: bad value"),
@@ -194,21 +197,24 @@ DAMAGES = {
     "a list": (lambda t: (t / "manifest.json").write_text("[1]"), "not the manifest"),
     "a shorter array": (lambda t: shorten(t, "size_bytes"), "size_bytes.npy: does not match its manifest"),
     "a shorter address": (lambda t: shorten(t, "address"), "address.npy: does not match its manifest"),
-    "another array type": (lambda t: np.save(t / "block.npy", np.zeros(N)), "block.npy: does not match its manifest"),
+    "another array type": (lambda t: put(t, "block", np.zeros(N)), "block.npy: does not match its manifest"),
     "a missing array": (lambda t: (t / "op.npy").unlink(), "op.npy: cannot read an array"),
-    "an empty array": (lambda t: (t / "op.npy").write_bytes(b""), "op.npy: not an array|does not match|cannot read"),
+    "an empty array": (lambda t: (t / "op.npy").write_bytes(b""), "op.npy: not an array"),
     "no array": (lambda t: (t / "op.npy").write_bytes(b"hello" * 99), "op.npy: not an array"),
-    "a truncated array": (lambda t: os.truncate(t / "op.npy", 500), "op.npy: not an array|cannot read"),
+    "a truncated array": (
+        lambda t: os.truncate(t / "op.npy", 500),
+        "op.npy: does not match its manifest: bytes 500",
+    ),
     "a block beyond": (
-        lambda t: np.save(t / "block.npy", np.full(N, 300, np.int32)),
+        lambda t: put(t, "block", np.full(N, 300, np.int32)),
         "block.npy: row 0: corrupt array: 300; expected from 0 to 299",
     ),
     "a previous access beyond": (
-        lambda t: np.save(t / "previous_access.npy", np.full(N, N, np.int32)),
+        lambda t: put(t, "previous_access", np.full(N, N, np.int32)),
         "previous_access.npy: row 0: corrupt array",
     ),
     "sizes of nothing": (
-        lambda t: np.save(t / "block_bytes.npy", np.zeros(300, np.int64)),
+        lambda t: put(t, "block_bytes", np.zeros(300, np.int64)),
         "block_bytes.npy: corrupt array",
     ),
 }
@@ -230,7 +236,7 @@ def test_a_change_that_keeps_all_lengths_is_found_when_asked(tmp_path):
     target = write(full(), tmp_path / "full.dense")
     array = np.load(target / "tenant.npy")
     array[5] += 1
-    np.save(target / "tenant.npy", array)
+    put(target, "tenant", array)
     assert load_trace(target).n_requests == N
     with pytest.raises(InputError, match="not those that were written"):
         load_trace(target, options={"check": True})
