@@ -6,13 +6,14 @@ A request's data travel that path; a copy between two tiers goes up to where the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sim import registry
+from sim.choice import Choice
 from sim.engines import block_cache as bc
 from sim.engines.residency import Plugins, Residency, make_residency
 from sim.errors import InputError
@@ -26,24 +27,6 @@ NO_COLUMN = {
     name: np.zeros(0, dtype)
     for name, dtype in (("f8", np.float64), ("i8", np.int64), ("i4", np.int32), ("u1", np.uint8))
 }
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A plugin by name, with the parameters given for it."""
-
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    def plugin(self, kind: registry.Kind) -> Plugin:
-        plugin = registry.load(kind, self.name)
-        plugin.resolve(self.parameters)
-        return plugin
-
-    @property
-    def label(self) -> str:
-        """As a person writes it on the command line: `s3fifo:small_ratio=0.2`."""
-        return ":".join([self.name, *(f"{name}={value}" for name, value in self.parameters.items())])
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import simpy
 
+from sim.choice import Choice
 from sim.engines import block_cache as bc
 from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
 from sim.errors import InputError
-from sim.hierarchy import Choice, Hierarchy, build
+from sim.hierarchy import Hierarchy, build
 from sim.kernels.compile import specialised
 
 if TYPE_CHECKING:
@@ -263,9 +264,10 @@ def compare(
     tier: change the policy of this caching tier only. progress: makes the progress callback of a policy's run. Where
     `out` is given, each run is saved in a folder of that, named as the policy.
     """
+    from sim.choice import parse_choice
     from sim.profile import load_profile
     from sim.results import Result, check_place, save
-    from sim.scenario import load_scenario, load_workload, parse_choice, with_eviction
+    from sim.scenario import load_scenario, load_workload, with_eviction
 
     base = load_scenario(scenario, overrides, seed)
     choices = [parse_choice(text) for text in (tuple(policies) or base.compare)]

@@ -200,7 +200,7 @@ def _plugin(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str
         if kind.name != wanted.KIND:
             raise InputError(f"{wanted.name!r} is no {kind.noun}", value=wanted.KIND, expected=kind.name)
         return wanted, {}
-    from sim.scenario import parse_choice
+    from sim.choice import parse_choice
 
     choice = parse_choice(wanted)
     return registry.load(kind, choice.name), dict(choice.parameters)
