@@ -148,12 +148,10 @@ class _Checks:
     def _check_order(self, arrival_ns: np.ndarray, where: Where) -> None:
         if arrival_ns.size == 0:
             return
-        before = np.empty_like(arrival_ns)
-        before[0], before[1:] = self.last_arrival_ns, arrival_ns[:-1]
-        back = arrival_ns < before
-        if back.any():
-            row = int(np.argmax(back))
-            earlier = f"at least {before[row].item()}, the arrival before it"
+        row = _first_back(arrival_ns, self.last_arrival_ns)
+        if row is not None:
+            before = float(arrival_ns[row - 1]) if row else self.last_arrival_ns
+            earlier = f"at least {before}, the arrival before it"
             raise self._at(row, where, "not sorted by time: arrival_ns", arrival_ns[row].item(), earlier)
         self.last_arrival_ns = float(arrival_ns[-1])
 
@@ -241,24 +239,30 @@ class Clock:
         if times.size == 0:
             return np.empty(0)
         times = times.astype(np.float64 if times.dtype.kind == "f" else np.int64, copy=False)
-        sane = (times > -_FURTHEST_TIME) & (times < _FURTHEST_TIME)
-        if not sane.all():
-            row = int(np.argmin(sane))
+        if not -_FURTHEST_TIME < times.min() <= times.max() < _FURTHEST_TIME:  # never true of NaN
+            row = int(np.argmin((times > -_FURTHEST_TIME) & (times < _FURTHEST_TIME)))
             raise self.report("bad time", value=times[row].item(), expected="a finite number", **where(row))
         if self.first is None:
             self.first = self.last = times[0]
-        before = np.concatenate([[self.last], times[:-1]])
-        back = times < before
-        if back.any():
-            row = int(np.argmax(back))
+        row = _first_back(times, self.last)
+        if row is not None:
+            earlier = (times[row - 1] if row else self.last).item()
             raise self.report(
                 "not sorted by time: time",
                 value=times[row].item(),
-                expected=f"at least {before[row].item()}, the time before it",
+                expected=f"at least {earlier}, the time before it",
                 **where(row),
             )
         self.last = times[-1]
         return (times - self.first).astype(np.float64) * self.unit_ns
+
+
+def _first_back(times: np.ndarray, before: Any) -> int | None:
+    """The first row whose time is before that of the row before it, or before `before`; None where none is."""
+    if times[0] < before:
+        return 0
+    back = times[1:] < times[:-1]
+    return int(np.argmax(back)) + 1 if back.any() else None
 
 
 _FURTHEST_TIME = 1 << 62  # differences of times within it fit in int64
