@@ -13,6 +13,7 @@ them (`_NARROW`), and widened a chunk at a time when read; NEVER is the largest 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -43,16 +44,22 @@ _CALL_TYPES = {"arrival_ns": "<f8", "input_tokens": "<i8", "output_tokens": "<i8
 
 
 class Mapped(NamedTuple):
-    """A column as a mapped array in its stored type. Kernels index by some of them, so these are checked when read."""
+    """A column as a mapped array in its stored type. Kernels index by some of them, so these are checked when read.
+
+    Who reads chunk after chunk gives the pages of the chunk before back, so that what is resident stays small; they
+    are read again where somebody still looks at them.
+    """
 
     name: str
     array: np.ndarray
+    memory: mmap.mmap
     path: Path
     lowest: int | None = None  # of what may stand there, where that is checked
     highest: int | None = None
 
     def read(self, start: int, stop: int) -> np.ndarray:
         values = self.array[start:stop]
+        self._give_back(2 * start - stop, start)
         if self.lowest is not None and values.size and not self.lowest <= values.min() <= values.max() <= self.highest:
             row = start + int(np.argmax((values < self.lowest) | (values > self.highest)))
             expected = f"from {self.lowest} to {self.highest}"
@@ -60,6 +67,13 @@ class Mapped(NamedTuple):
                 "corrupt array:", file=self.path, field=f"row {row}", value=self.array[row].item(), expected=expected
             )
         return widened(self.name, values)
+
+    def _give_back(self, start: int, stop: int) -> None:
+        """The pages that lie within these rows, where the system has a call for that."""
+        size = self.array.dtype.itemsize
+        first, last = ((_HEADING_BYTES + max(0, row) * size) // mmap.PAGESIZE for row in (start, stop))
+        if last > first and hasattr(mmap, "MADV_DONTNEED"):
+            self.memory.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
 
 
 def widened(name: str, values: np.ndarray) -> np.ndarray:
@@ -94,8 +108,8 @@ def open_dense(folder: Path, check: bool = False) -> Trace:
         if dtype not in known:
             raise _refused(folder, "bad type", field=f"columns.{name}", value=dtype, expected=" or ".join(known))
         bounds = {"block": (0, blocks - 1), "previous_access": (-1, rows - 1)}.get(name, (None, None))
-        columns[name] = Mapped(name, _mapped(folder, name, dtype, rows), folder / f"{name}.npy", *bounds)
-    address, block_bytes = (_mapped(folder, name, "<i8", blocks) for name in ("address", "block_bytes"))
+        columns[name] = Mapped(name, *_mapped(folder, name, dtype, rows), folder / f"{name}.npy", *bounds)
+    address, block_bytes = (_mapped(folder, name, "<i8", blocks)[0] for name in ("address", "block_bytes"))
     if block_bytes.min() < 1:
         raise InputError("corrupt array:", file=folder / "block_bytes.npy", expected="sizes of 1 byte or more")
     calls, digest = _calls(folder, manifest), manifest["digest"]
@@ -134,8 +148,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _mapped(folder: Path, name: str, dtype: str, length: int) -> np.ndarray:
-    """An array of the folder, mapped.
+def _mapped(folder: Path, name: str, dtype: str, length: int) -> tuple[np.ndarray, mmap.mmap]:
+    """An array of the folder, mapped, and its mapping.
 
     The mapping is copy-on-write and nobody writes: kernels compiled for writable arrays take it as it is, and the file
     could not change even if somebody did.
@@ -144,6 +158,7 @@ def _mapped(folder: Path, name: str, dtype: str, length: int) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             found, size = file.read(len(heading)), os.fstat(file.fileno()).st_size
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if size else None
         if found[: len(_MAGIC)] != _MAGIC:
             raise InputError("not an array", file=path, expected="a file of NumPy's format 1.0")
         if found != heading:
@@ -151,9 +166,9 @@ def _mapped(folder: Path, name: str, dtype: str, length: int) -> np.ndarray:
         whole = len(heading) + length * np.dtype(dtype).itemsize
         if size != whole:
             raise InputError("does not match its manifest: bytes", file=path, value=size, expected=str(whole))
-        return np.asarray(np.memmap(path, dtype, "c", len(heading), (length,)))
     except OSError as error:
         raise InputError(f"cannot read an array: {error.strerror or error}", file=path) from error
+    return np.frombuffer(memory, dtype, length, len(heading)), memory
 
 
 def _heading(dtype: np.dtype, length: int) -> bytes:
@@ -173,7 +188,7 @@ def _calls(folder: Path, manifest: dict[str, Any]) -> Calls | None:
         expected = "count and block_tokens"
         raise _refused(folder, "bad value", field="calls", value=described, expected=expected) from error
     arrays = {
-        name: _mapped(folder, f"calls.{name}", dtype, count + (name == "first_row"))
+        name: _mapped(folder, f"calls.{name}", dtype, count + (name == "first_row"))[0]
         for name, dtype in _CALL_TYPES.items()
     }
     return Calls(**arrays, block_tokens=block_tokens)

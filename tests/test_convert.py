@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from sim.trace_columns import NEVER
 from sim.trace_loading import load_trace
 from sim.trace_writing import FORMATS, format_of
 
+ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(5)
 N = 2500
 FULL = {
@@ -144,6 +147,38 @@ def test_writing_to_a_mapped_array_does_not_reach_the_file(tmp_path):
     target = write(full(), tmp_path / "full.dense")
     open_dense(target).column("block")[0] = 77
     assert open_dense(target, check=True).column("block")[0] == 0
+
+
+def test_pages_given_back_are_there_again(tmp_path):
+    trace = full()
+    mapped = open_dense(write(trace, tmp_path / "full.dense"))
+    parts = list(mapped.chunks("block", "size_bytes", "previous_access", rows=1100))
+    assert np.array_equal(np.concatenate([part[0] for part in parts]), trace.column("block"))
+    assert np.array_equal(np.concatenate([part[1] for part in parts]), FULL["size_bytes"])
+    assert mapped.computed_digest() == trace.digest
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_mapped_replay_does_not_stay_resident(tmp_path):
+    """16 M rows are 128 MiB of mapped columns; a chunk of them is 8 MiB."""
+    rows = 1 << 24
+    target = write(
+        Trace.from_columns("t", ids=np.arange(rows) % 1000, size_bytes=np.ones(rows, int)), tmp_path / "t.dense"
+    )
+    code = f"""
+import re, sim
+from sim.trace_loading import load_trace
+trace = load_trace({str(target)!r})
+before = most = 0
+for block, size in trace.chunks("block", "size_bytes"):
+    block.sum()
+    mapped = int(re.search(r"RssFile:\\s+(\\d+)", open("/proc/self/status").read())[1])
+    before = before or mapped
+    most = max(most, mapped)
+print(most - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 24 << 10  # KiB
 
 
 def test_previous_and_next_accesses_are_each_others(tmp_path):
