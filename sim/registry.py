@@ -1,9 +1,10 @@
 """Finds what can be plugged in: the project's own files, and other packages' entry points.
 
 A built-in is one module of a known package, named as the thing it offers (`policies/eviction/lru.py` is `lru`) and
-holding it under a fixed attribute. A name that is no Python identifier stands in the package's NAMES, by module. A third party's package offers the same kind of object by an entry point, named as
-the object, in the group of its kind; the four kinds of policy share a group, and the object's class says which kind it
-is. A built-in is not imported before it is asked for, and a name can be taken only once.
+holding it under a fixed attribute. A name that is no Python identifier stands in the package's NAMES, by module. A
+third party's package offers the same kind of object by an entry point, named as the object, in the group of its kind;
+the four kinds of policy share a group, and the object's class says which kind it is. A built-in is not imported before
+it is asked for, and a name can be taken only once.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def on_hit(state, request):
 
 @inlined
 def evict(state, request):
-    """replace() of the paper: the hands are the oldest ends, and a block that a hand spares goes to the newest of T2."""
+    """replace() of the paper: the hands are the oldest ends, and what a hand spares goes to the newest end of T2."""
     nodes, used, queues = state.nodes, state.used, state.queues
     while True:
         from_t1 = used[T1] > 0 and (used[T1] >= state.target[0] or used[T2] == 0)

@@ -1,5 +1,5 @@
-"""Clock2Q+: S3-FIFO's three queues with a correlation window: hits on a block that entered the small queue only just now
-do not count, since they belong to the same burst (Zhai et al., VLDB 2026, arXiv:2511.21958).
+"""Clock2Q+: S3-FIFO's three queues with a correlation window: hits on a block that entered the small queue just now do
+not count, since they belong to the same burst (Zhai et al., VLDB 2026, arXiv:2511.21958).
 
 small_ratio: the small queue's share of the capacity. ghost_ratio: how much the ghost queue remembers, as a share of the
 capacity. promotion_hits: hits beyond the window that a block needs to enter the main queue, a CLOCK with one bit.

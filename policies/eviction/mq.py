@@ -99,9 +99,7 @@ def _enter(state, block):
     if place > 0:
         state.times[EARLIEST] = min(state.times[EARLIEST], expiry)
     if state.times[EARLIEST] < state.times[CLOCK]:
-        _sink_expired(
-            state.nodes, state.used, state.expiry, state.times, state.first, state.queues, state.lifetime
-        )
+        _sink_expired(state.nodes, state.used, state.expiry, state.times, state.first, state.queues, state.lifetime)
 
 
 @inlined

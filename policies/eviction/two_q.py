@@ -1,5 +1,5 @@
-"""2Q: a new block passes a FIFO queue, and enters the main LRU queue only if it comes back while a ghost queue remembers
-it (Johnson and Shasha, VLDB 1994, the full version).
+"""2Q: a new block passes a FIFO queue, and enters the main LRU queue only if it comes back while a ghost queue
+remembers it (Johnson and Shasha, VLDB 1994, the full version).
 
 in_ratio: the share of the capacity above which the FIFO queue (A1in, Kin) gives up a block rather than the main one.
 out_ratio: how much the ghost queue (A1out, Kout) remembers, as a share of the capacity. The paper advises a quarter and

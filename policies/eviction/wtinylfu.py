@@ -1,6 +1,6 @@
-"""W-TinyLFU: new blocks enter a small LRU window; what falls out of it enters the main segmented LRU only if a sketch of
-recent accesses says that it is the more popular of itself and the block that it would replace (Einziger, Friedman and
-Manes, ACM Transactions on Storage 2017).
+"""W-TinyLFU: new blocks enter a small LRU window; what falls out of it enters the main segmented LRU only if a sketch
+of recent accesses says that it is the more popular of itself and the block that it would replace (Einziger, Friedman
+and Manes, ACM Transactions on Storage 2017).
 
 window_ratio: the window's share of the capacity; protected_ratio: the protected segment's share of the rest. The sketch
 is a count-min sketch with counters of 4 bits that is halved after sample_factor times as many accesses as the cache has

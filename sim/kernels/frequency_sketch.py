@@ -1,8 +1,8 @@
 """How often blocks were accessed of late, roughly: a count-min sketch with counters of 4 bits that is halved every so
 many accesses, and a doorkeeper for blocks seen once (Einziger, Friedman and Manes, "TinyLFU", ACM TOS 2017).
 
-A block has a counter in each of four rows; its estimate is the smallest of them, which is never too low. The four lie in
-eight words side by side, one cache line, two words a row. A counter stays at 15. The doorkeeper is a Bloom filter of
+A block has a counter in each of four rows; its estimate is the smallest of them, which is never too low. The four lie
+in eight words side by side, one cache line, two words a row. A counter stays at 15. The doorkeeper is a Bloom filter of
 two bits a block: the first access since the last halving sets its bits and adds to no counter.
 """
 
