@@ -24,6 +24,10 @@ def parse_capacity(text: str | int, trace: Trace, ignore_size: bool) -> int:
         raise InputError("bad capacity", value=text, expected=_CAPACITY)
     capacity = _capacity(str(text).strip(), trace, ignore_size)
     smallest = 1 if ignore_size else int(trace.block_bytes.min())
+    footprint = trace.n_blocks if ignore_size else int(trace.block_bytes.sum())
+    if capacity > footprint:
+        expected = f"at most {footprint} {'objects' if ignore_size else 'bytes'}, all of trace {trace.name!r}"
+        raise InputError("capacity above the trace's footprint:", value=text, expected=expected)
     if capacity < smallest:
         unit = "object" if ignore_size else f"{smallest} bytes, the smallest object of trace {trace.name!r}"
         expected = f"at least 1 {unit}" if ignore_size else f"at least {unit}"

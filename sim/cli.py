@@ -129,6 +129,31 @@ def trace_stats(
     command.trace_stats(trace, reader, option, out, json)
 
 
+@app.command()
+def mrc(
+    trace: _Trace,
+    policies: Annotated[str, typer.Option(metavar="A,B,...", help="Eviction policies.")] = "lru",
+    sizes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Capacities, such as 1%,10%; as replay takes them.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="How many sizes, where none are given.", min=1)] = 20,
+    method: Annotated[
+        str, typer.Option(help="exact, shards (of lru, by sampling) or minisim (of any policy).")
+    ] = "exact",
+    rate: Annotated[float, typer.Option(help="Share of the objects that shards and minisim look at.")] = 0.01,
+    check: Annotated[bool, typer.Option("--check", help="Draw the exact curve, too, and tell the error.")] = False,
+    ignore_object_size: Annotated[bool, typer.Option("--ignore-object-size", help="Every object counts 1.")] = False,
+    reader: _Reader = None,
+    seed: Annotated[int, typer.Option(help="Of the sample, and of policies that draw lots.", min=0)] = 0,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where CSV and figure go [results/TRACE-mrc].")] = None,
+    json: _Json = False,
+):
+    """Miss-ratio curves: how often a cache misses, by its size."""
+    from sim.commands import mrc as command
+
+    command.mrc(trace, policies, sizes, points, method, rate, check, ignore_object_size, reader, seed, out, json)
+
+
 @app.command("list")
 def list_(
     what: Annotated[

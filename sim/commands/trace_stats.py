@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sim.commands import output
 from sim.commands.options import reader_options
-from sim.errors import InputError
 
 
 def trace_stats(trace: str, reader: str | None, options: list[str] | None, out: str | None, as_json: bool) -> None:
@@ -15,7 +14,7 @@ def trace_stats(trace: str, reader: str | None, options: list[str] | None, out: 
     from sim.trace_loading import load_trace
     from sim.trace_statistics import trace_statistics
 
-    folder = None if out is None else _folder(Path(out))
+    folder = None if out is None else output.make_folder(Path(out))
     needs = {"arrival_ns", "size_bytes", "op", "tenant"}
     chosen = reader_options(options)
     with load_trace(trace, reader, chosen, needs) as loaded, output.progress(f"trace-stats {trace}") as progress:
@@ -31,33 +30,14 @@ def trace_stats(trace: str, reader: str | None, options: list[str] | None, out: 
         print(f"tables and figures: {folder}")
 
 
-def _folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write the statistics: {error.strerror}", file=folder) from error
-    return folder
-
-
 def _save(statistics, folder: Path) -> None:
     from sim.report.trace_figures import save_trace_figures
 
     for name, table in statistics.tables.items():
         lines = [",".join(table), *(",".join(map(str, row)) for row in zip(*map(list, table.values()), strict=True))]
-        _write(folder / f"{name}.csv", "\n".join(lines) + "\n")
-    _write(folder / "summary.json", json.dumps(statistics.summary, indent=2) + "\n")
+        output.write_text(folder / f"{name}.csv", "\n".join(lines) + "\n")
+    output.write_text(folder / "summary.json", json.dumps(statistics.summary, indent=2) + "\n")
     save_trace_figures(statistics, folder)
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write the statistics: {error.strerror}", file=path) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _text(name: str, value: float) -> str:

@@ -150,15 +150,15 @@ def replay(
     where sizes count), or "4 GiB"; parameters: of the policy; reader: the file's format where it does not say it.
     Raises InputError for what cannot be replayed so.
     """
-    policy, given = _plugin(registry.EVICTION, policy)
+    policy, given = plugin_of(registry.EVICTION, policy)
     given = {**given, **(parameters or {})}
-    admission, admission_given = _plugin(registry.ADMISSION, admission)
+    admission, admission_given = plugin_of(registry.ADMISSION, admission)
     policy.resolve(given), admission.resolve(admission_given)  # a misspelt parameter is told before the trace is read
-    trace = _with_columns(trace, ignore_object_size, reader, (policy, admission))
+    trace = with_columns(trace, ignore_object_size, reader, (policy, admission))
     return _Replay(trace, policy, given, admission, admission_given, capacity, ignore_object_size, seed).run(progress)
 
 
-def _plugin(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str, Any]]:
+def plugin_of(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str, Any]]:
     if isinstance(wanted, Plugin):
         if kind.name != wanted.KIND:
             raise InputError(f"{wanted.name!r} is no {kind.noun}", value=wanted.KIND, expected=kind.name)
@@ -169,7 +169,7 @@ def _plugin(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str
     return registry.load(kind, choice.name), dict(choice.parameters)
 
 
-def _with_columns(trace, ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...]) -> Trace:
+def with_columns(trace, ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...]) -> Trace:
     """The trace with the columns that these plugins need; nothing else is kept of one that is read here."""
     from sim.trace import Trace
     from sim.trace_columns import COLUMNS

@@ -12,7 +12,7 @@ from numba import njit, typeof, types
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 
-_KERNEL = {"error_model": "numpy", "_nrt": False}
+_KERNEL = {"error_model": "numpy", "_nrt": False, "nogil": True}
 _ALL_BUT_SIGN = (1 << 63) - 1
 INLINED = {**_KERNEL, "forceinline": True}
 
