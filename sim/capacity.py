@@ -14,18 +14,19 @@ from sim.trace import Trace
 _CAPACITY = 'a share such as "10%", a whole number, or bytes such as "4 GiB"'
 
 
-def parse_capacity(text: str | int, trace: Trace, ignore_size: bool) -> int:
+def parse_capacity(text: str | int, trace: Trace, ignore_size: bool, within_footprint: bool = False) -> int:
     """A cache's capacity: in objects with `ignore_size`, else in bytes.
 
     "10%" is a share of the distinct objects, or of the sum of their sizes, rounded down; a whole number is objects or
-    bytes; "4 GiB" is bytes. Raises InputError for anything else, and for what can hold no object of the trace.
+    bytes; "4 GiB" is bytes. within_footprint: whether it may not exceed all objects of the trace.
+    Raises InputError for anything else, and for what can hold no object of the trace.
     """
     if isinstance(text, bool) or not isinstance(text, str | int | np.integer):
         raise InputError("bad capacity", value=text, expected=_CAPACITY)
     capacity = _capacity(str(text).strip(), trace, ignore_size)
     smallest = 1 if ignore_size else int(trace.block_bytes.min())
     footprint = trace.n_blocks if ignore_size else int(trace.block_bytes.sum())
-    if capacity > footprint:
+    if within_footprint and capacity > footprint:
         expected = f"at most {footprint} {'objects' if ignore_size else 'bytes'}, all of trace {trace.name!r}"
         raise InputError("capacity above the trace's footprint:", value=text, expected=expected)
     if capacity < smallest:

@@ -62,6 +62,9 @@ def compare(
         str | None, typer.Option(metavar="A,B,...", help="Eviction policies, such as lru,s3fifo:small_ratio=0.2.")
     ] = None,
     tier: Annotated[str | None, typer.Option(metavar="NAME", help="Change the policy of this tier only.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="POLICY", help="Say where each stands between this one and belady.")
+    ] = None,
     set_: _Set = None,
     seed: _Seed = None,
     out: _Out = None,
@@ -70,7 +73,7 @@ def compare(
     """Run a scenario once for each policy, and say which is best at what."""
     from sim.commands import scenarios
 
-    scenarios.compare(scenario, policies, tier, _settings(set_), seed, out, json)
+    scenarios.compare(scenario, policies, tier, _settings(set_), seed, out, json, against)
 
 
 @app.command()

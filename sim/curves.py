@@ -154,7 +154,7 @@ def _footprint(trace: Trace, unit_size: bool) -> int:
 
 
 def _capacities(trace: Trace, sizes: Iterable[str | int], points: int, ignore_size: bool) -> list[int]:
-    asked = [parse_capacity(size, trace, ignore_size) for size in sizes]
+    asked = [parse_capacity(size, trace, ignore_size, within_footprint=True) for size in sizes]
     if not asked:
         footprint = _footprint(trace, ignore_size or "size_bytes" not in trace.columns)
         smallest = 1 if ignore_size else int(trace.block_bytes.min())

@@ -7,6 +7,7 @@ declared order; `declaration` says what a name of a summary means.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,16 @@ _WHOLE_RUN = (
         "read_hit_ratio", "1", HIGHER, "the same of reads alone, since a write that misses need not wait for a fetch"
     ),
     Metric("delayed_hits", "1", LOWER, "requests that waited for another request's fetch of the same block"),
+)
+
+_STANDING = (  # of a comparison against a policy
+    Metric("miss_ratio_reduction", "1", HIGHER, "how much lower the miss ratio is than that of the policy compared to"),
+    Metric(
+        "part_of_the_way_to_belady",
+        "1",
+        HIGHER,
+        "0: as many hits as the policy compared to; 1: as many as Belady's rule in its place",
+    ),
 )
 
 _TIER = (
@@ -120,6 +131,18 @@ _TOTALS = (
 METRICS = (*_WHOLE_RUN, *_TIER, *_CACHING_TIER, *_LINK, *_TOTALS)
 
 
+def standing(hit_ratio: float, base_line: float, optimum: float) -> dict[str, float]:
+    """Where a hit ratio stands between that of a policy to measure against and that of Belady's rule.
+
+    A metric is NaN where it would be a part of nothing: nothing was missed, or the two are the same.
+    """
+    missed, room = 1 - base_line, optimum - base_line
+    return {
+        "miss_ratio_reduction": (hit_ratio - base_line) / missed if missed > 0 else math.nan,
+        "part_of_the_way_to_belady": (hit_ratio - base_line) / room if room != 0 else math.nan,
+    }
+
+
 def declaration(name: str) -> Metric:
     """What the metric of this name in a summary is. Raises InputError for an unknown name, with the nearest."""
     family = re.sub(r"^(tier|link)\.[^.]+\.", r"\1.{\1}.", name)
@@ -131,7 +154,7 @@ def declaration(name: str) -> Metric:
 
 @functools.cache
 def _by_name() -> dict[str, Metric]:
-    return {metric.name: metric for metric in METRICS}
+    return {metric.name: metric for metric in (*METRICS, *_STANDING)}
 
 
 def best(name: str, values: Mapping[Any, float]) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -297,11 +297,13 @@ def compare(
     seed: int | None = None,
     out: str | Path | None = None,
     progress: Callable[[str], Progress | None] | None = None,
+    against: str | None = None,
 ) -> list[Result]:
     """Run a scenario once for each eviction policy, in the order asked for; by default for those it lists itself.
 
     tier: change the policy of this caching tier only. progress: makes the progress callback of a policy's run. Where
-    `out` is given, each run is saved in a folder of that, named as the policy.
+    `out` is given, each run is saved in a folder of that, named as the policy. against: a policy to measure all others
+    against; it and `belady` are run, too, and each summary says where its policy stands between them (`sim.metrics`).
     """
     from sim.choice import parse_choice
     from sim.profile import load_profile
@@ -312,6 +314,9 @@ def compare(
     choices = [parse_choice(text) for text in (tuple(policies) or base.compare)]
     if not choices:
         raise InputError("no policies to compare", file=base.file, field="compare", expected="at least one policy")
+    asked = len(choices)
+    references = [parse_choice(text) for text in (against, "belady")] if against else []
+    choices += [choice for choice in references if choice not in choices]
     variants = [with_eviction(base, choice, tier) for choice in choices]
     for choice in choices if out is not None else ():
         check_place(Path(out) / _folder_name(choice))
@@ -323,7 +328,18 @@ def compare(
         simulation = simulate(variant, profile=profile, trace=trace, progress=follow)
         result = Result.from_simulation(simulation, label=choice.label)
         results.append(save(result, Path(out) / _folder_name(choice)) if out is not None else result)
-    return results
+    if not references:
+        return results
+    hit_ratio = f"tier.{tier}.hit_ratio" if tier else "hit_ratio"
+    base_line, optimum = (results[choices.index(choice)].summary[hit_ratio] for choice in references)
+    return [_placed(result, result.summary[hit_ratio], base_line, optimum) for result in results[:asked]]
+
+
+def _placed(result: Result, hit_ratio: float, base_line: float, optimum: float) -> Result:
+    """The result, whose summary says also where it stands between two hit ratios."""
+    from sim.metrics import standing
+
+    return replace(result, summary={**result.summary, **standing(hit_ratio, base_line, optimum)})
 
 
 def _folder_name(choice: Choice) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from sim import metrics
 from sim.engines.block_cache import DELAYED_HIT, FETCH, HIT
+from sim.engines.columns import make_columns
 from sim.engines.residency import COUNTS
 from sim.errors import InputError
 from sim.profile import load_profile
@@ -76,7 +77,7 @@ def by_hand() -> SimpleNamespace:
             wait_ns=np.array([0.0, 20.0, 30.0, 0.0, 10.0, 40.0]),
         ),
         res=SimpleNamespace(counts=counts, size_of=np.array([100, 50])),
-        work=SimpleNamespace(size_bytes=np.zeros(0, np.int64), block=np.array([0, 0, 1, 1])),
+        work=SimpleNamespace(columns=make_columns(np.array([0, 0, 1, 1]))),
     )
     samples = {"time_ns": np.array([0.0, 100.0, 200.0])}
     for name, values in {

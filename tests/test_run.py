@@ -140,3 +140,15 @@ def test_a_trace_larger_than_the_last_tier_is_refused(scenario):
     tiers = {"dram": {"capacity": "256 GiB"}, "cxl": {"capacity": "64 GiB"}, "pool": {"offload": "none"}}
     with pytest.raises(InputError, match="must hold the whole trace"):
         run(scenario(workload=huge, tiers=tiers))
+
+
+def test_a_comparison_against_a_policy_says_where_each_stands(scenario, tmp_path):
+    results = compare(scenario(), ["fifo", "lru", "belady"], out=tmp_path / "out", against="lru")
+    fifo, lru, belady = (result.summary for result in results)
+    assert lru["miss_ratio_reduction"] == 0.0 == lru["part_of_the_way_to_belady"]
+    assert belady["part_of_the_way_to_belady"] == 1.0
+    missed = 1 - lru["hit_ratio"]
+    assert fifo["miss_ratio_reduction"] == pytest.approx((fifo["hit_ratio"] - lru["hit_ratio"]) / missed)
+    asked = compare(scenario(), ["fifo"], against="lru")
+    assert [result.label for result in asked] == ["fifo"]
+    assert asked[0].summary == fifo

@@ -42,6 +42,7 @@ def compare(
     seed: int | None,
     out: str | None,
     as_json: bool,
+    against: str | None = None,
 ) -> None:
     from sim.report.drawing import Drawing
 
@@ -53,7 +54,7 @@ def compare(
 
         with ExitStack() as bars:
             progress = (lambda label: bars.enter_context(output.progress(label))) if sys.stderr.isatty() else None
-            results = compare_policies(scenario, names, tier, overrides, seed, folder, progress)
+            results = compare_policies(scenario, names, tier, overrides, seed, folder, progress, against)
         shown, figure = [needed(result) for result in results], folder.absolute() / "comparison.png"
         with drawing.drawn(save_comparison_figure, shown, figure):
             pass
@@ -63,7 +64,16 @@ def compare(
     from sim.report.table import comparison_report
 
     output.console().print(comparison_report(results))
+    if against:
+        headings = ["policy", "hit ratio", f"fewer misses than {against}", "part of the way to belady"]
+        output.console().print(output.table(headings, _standing(results)))
     print(f"tables and figures: {folder}")
+
+
+def _standing(results: list[Result]) -> list[list[str]]:
+    """Where each policy stands between the one compared to and Belady's rule."""
+    shown = ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady")
+    return [[result.label, *(f"{result.summary[name]:.2%}" for name in shown)] for result in results]
 
 
 def _folder(scenario: str, out: str | None, suffix: str = "") -> Path:

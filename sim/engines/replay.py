@@ -202,7 +202,7 @@ class _Replay:
 
         self.trace, self.policy, self.admission = trace, policy, admission
         self.unit_size = ignore_size or "size_bytes" not in trace.columns
-        self.capacity = parse_capacity(capacity, trace, ignore_size)
+        self.capacity = parse_capacity(capacity, trace, ignore_size, within_footprint=True)
         self.parameters = policy.resolve(given)
         context = Context(self.capacity, trace.n_blocks, seed)
         self.state = policy.make_state(context, given)
