@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from tests.oracles import Oracle, Random
 
 
@@ -293,7 +295,7 @@ class Simulated:
 
 
 class DiscardBit(Predicted):
-    def start(self, seed=0, robust=True, switch_ratio=2.0, error_rate=0.0):
+    def start(self, seed=0, robust=True, switch_ratio=1.1, error_rate=0.0):
         super().start(seed, error_rate)
         self.robust, self.switch_ratio = robust, switch_ratio
         self.mark0, self.lru = Simulated(self.capacity), Simulated(self.capacity)
@@ -366,3 +368,218 @@ FORMS = {
     "discard_bit-trusting": ("discard_bit", {"robust": False}, DiscardBit),
 }
 BYTES_A_BLOCK = {"soft_pin": 46, "pgdsf": 56, "discard_bit": 33}  # where it is more than 32
+
+
+# ------------------------------------------------------------------------------------------------------------ admission
+
+
+class Frequencies:
+    """Accesses of late, exactly: what the sketch has as long as no two blocks share a counter."""
+
+    def __init__(self, doorkeeper=False):
+        self.counts, self.door, self.doorkeeper, self.added = {}, set(), doorkeeper, 0
+
+    def add(self, block, period):
+        if not self.doorkeeper or block in self.door:
+            self.counts[block] = min(self.counts.get(block, 0) + 1, 15)
+        self.door.add(block)
+        self.added += 1
+        if self.added >= period:
+            self.counts = {one: count // 2 for one, count in self.counts.items()}
+            self.door.clear()
+            self.added //= 2
+
+    def of(self, block):
+        return self.counts.get(block, 0) + (self.doorkeeper and block in self.door)
+
+
+class CountMin:
+    def __init__(self, threshold=2, sample_factor=10, counters=0):
+        self.frequencies, self.threshold, self.period = Frequencies(), threshold, sample_factor * counters
+
+    def admit(self, block):
+        self.frequencies.add(block, self.period)
+        return self.frequencies.of(block) >= self.threshold
+
+
+class TinyLfu:
+    """The list goes from the block that would leave first to the one accessed last."""
+
+    def __init__(self, capacity, sample_factor=10, counters=0, doorkeeper=False):
+        self.capacity, self.sample_factor, self.frequencies = capacity, sample_factor, Frequencies(doorkeeper)
+        self.queue, self.size, self.most = [], {}, 0
+
+    def access(self, block):
+        self.frequencies.add(block, self.sample_factor * max(self.most, 1))
+        if block in self.queue:
+            self.queue.remove(block)
+            self.queue.append(block)
+
+    def used(self):
+        return sum(self.size[one] for one in self.queue)
+
+    def admit(self, block, size):
+        if block in self.queue:
+            self.queue.remove(block)
+        if self.used() + size > self.capacity and (
+            not self.queue or self.frequencies.of(block) <= self.frequencies.of(self.queue[0])
+        ):
+            return False
+        while self.used() + size > self.capacity:
+            self.queue.pop(0)
+        self.queue.append(block)
+        self.size[block] = size
+        self.most = max(self.most, len(self.queue))
+        return True
+
+
+class DecayedFrequency:
+    def __init__(self, threshold=2, decay_ns=6e11, most_blocks=1_000_000):
+        self.threshold, self.decay_ns, self.most_blocks = threshold, decay_ns, most_blocks
+        self.counts, self.decay_at_ns = {}, decay_ns
+
+    def decay(self):
+        self.counts = {block: count - 1 for block, count in self.counts.items() if count > 1}
+
+    def admit(self, block, arrival_ns):
+        while self.decay_at_ns <= arrival_ns:
+            self.decay()
+            self.decay_at_ns += self.decay_ns
+        self.counts[block] = 2 * self.counts[block] if block in self.counts else 1
+        admitted = self.counts[block] >= self.threshold
+        if len(self.counts) > self.most_blocks:
+            self.decay()
+        return admitted
+
+
+def model_hit_ratio(limit, rates, sizes, capacity):
+    """AdaptSize's model, its characteristic time found by halving."""
+    populations = list(zip(rates, sizes, strict=True))
+
+    def resident(time):
+        odds = [Decimal(-size / limit).exp() * (Decimal(rate * time).exp() - 1) for rate, size in populations]
+        return [float(one / (1 + one)) for one in odds]
+
+    low, high = 0.0, 2e4
+    for _ in range(60):
+        middle = (low + high) / 2
+        held = sum(size * share for size, share in zip(sizes, resident(middle), strict=True))
+        low, high = (middle, high) if held < capacity else (low, middle)
+    return sum(rate * share for rate, share in zip(rates, resident(low), strict=True)) / sum(rates)
+
+
+# ------------------------------------------------------------------------------------------------------------- prefetch
+
+
+class Obl:
+    """With a tag for every address."""
+
+    def __init__(self):
+        self.tagged = set()
+
+    def propose(self, address, hit):
+        first_use = address in self.tagged
+        self.tagged.discard(address)
+        if hit and not first_use:
+            return []
+        self.tagged.add(address + 1)
+        return [address + 1]
+
+
+class Markov:
+    """With a list for every address."""
+
+    def __init__(self, degree, on):
+        self.degree, self.on, self.followed, self.last = degree, on, {}, None
+
+    def propose(self, address, hit):
+        if hit and self.on == "miss":
+            return []
+        if self.last is not None:
+            others = [one for one in self.followed.get(self.last, []) if one != address]
+            self.followed[self.last] = [address, *others][: self.degree]
+        self.last = address
+        return self.followed.get(address, [])
+
+
+class Pg:
+    """With edges in lists of [target, count]; a node is there from its first access on."""
+
+    def __init__(self, degree, lookahead, min_chance, edges):
+        self.degree, self.lookahead, self.min_chance, self.most_edges = degree, lookahead, min_chance, edges
+        self.edges, self.recent = {}, []
+
+    def propose(self, address, hit):
+        for before in self.recent:
+            if before != address:
+                self.add(self.edges[before], address)
+        self.recent = [*self.recent, address][-self.lookahead :]
+        edges = self.edges.setdefault(address, [])
+        total = sum(count for _, count in edges)
+        likely = [edge for edge in edges if edge[1] >= self.min_chance * total]
+        return [target for target, _ in sorted(likely, key=lambda edge: -edge[1])][: self.degree]
+
+    def add(self, edges, target):
+        for edge in edges:
+            if edge[0] == target:
+                edge[1] += 1
+                return
+        if len(edges) < self.most_edges:
+            edges.append([target, 1])
+        else:
+            edges[edges.index(min(edges, key=lambda edge: edge[1]))] = [target, 1]
+
+
+class AmpStream:
+    def __init__(self, address, step):
+        self.p, self.g, self.end, self.sets = step, step // 2, address, []
+
+    def fetch(self, now_ns):
+        """The last set is [its addresses, when it was asked for]; no time once its first use was seen."""
+        ahead = list(range(self.end + 1, self.end + 1 + self.p))
+        self.end = ahead[-1]
+        self.sets = [*self.sets, [ahead, now_ns]][-2:]
+        return ahead
+
+
+class Amp:
+    """Streams from the one unused for longest to the one used last."""
+
+    def __init__(self, degree, step, streams, fetch_ns):
+        self.degree, self.step, self.most, self.fetch_ns = degree, step, streams, fetch_ns
+        self.streams, self.slots, self.seen = [], [None] * streams, set()
+
+    def propose(self, address, hit, now_ns):
+        # of several streams that expect the address, the one in the first place takes it
+        stream = next((one for one in self.slots if one and one.last < address <= one.end + 1), None)
+        if stream is not None:
+            ahead = self.advance(stream, address, hit, now_ns)
+        elif address - 1 in self.seen:
+            stream = AmpStream(address, self.step)
+            at = self.slots.index(self.streams.pop(0) if None not in self.slots else None)
+            self.slots[at] = stream
+            ahead = stream.fetch(now_ns)
+        else:
+            self.seen.add(address)
+            return []
+        stream.last = address
+        self.streams = [*(one for one in self.streams if one is not stream), stream]
+        return ahead
+
+    def advance(self, stream, address, hit, now_ns):
+        if address == stream.end + 1 or not hit:
+            if address <= stream.end:
+                stream.p = max(stream.p - 1, 1)
+                stream.g = max(min(stream.g - 1, stream.p - 1), 0)
+            stream.end = address
+            stream.sets = []
+            return stream.fetch(now_ns)
+        latest, asked_ns = stream.sets[-1]
+        if address in latest and asked_ns is not None:
+            if now_ns - asked_ns < self.fetch_ns:
+                stream.g = min(stream.g + 1, self.degree - 1)
+                stream.p = max(stream.p, stream.g + 1)
+            stream.sets[-1][1] = None
+        if address in [addresses[-1] for addresses, _ in stream.sets]:
+            stream.p = min(stream.p + self.step, self.degree)
+        return stream.fetch(now_ns) if address >= stream.end - stream.g else []

@@ -127,7 +127,7 @@ def test_the_more_predictions_are_wrong_the_more_is_missed_and_the_robust_form_b
     assert trusting == sorted(trusting) and trusting[0] == misses("belady", trace, capacity)
     always_wrong = {"prediction": prediction, "error_rate": 1.0}
     robust, naive = (misses("discard_bit", trace, capacity, robust=one, **always_wrong) for one in (True, False))
-    assert robust < 1.1 * misses("lru", trace, capacity) < naive
+    assert robust < 1.1 * misses("lru", trace, capacity) < naive  # the ratio at which it changes over
 
 
 def test_the_seed_decides_which_predictions_are_wrong():

@@ -8,8 +8,9 @@ time that an unused block stays, is such that the expected bytes in the cache ar
 0.1 an interval are left out. Until the first tuning c is `initial_bytes`.
 
 c is sought between 1 byte and the capacity: every factor of 4 first, then by golden section around the best. The
-authors' program has a rational approximation where we compute the exponential, and a time of its own for when it begins
-to tune. What a tuning costs grows with the blocks seen; 200,000 of them take some tenths of a second.
+authors' program has a rational approximation where we compute the exponential, finds T by a fixed number of steps, and
+has a rule of its own for when it begins to tune. What a tuning costs grows with the blocks of the interval; 200,000 of
+them take some seconds.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from sim.kernels.random import make_rng, uniform
 from sim.policy import AdmissionPolicy
 
 NEGLIGIBLE = 0.1  # accesses an interval
-FULL = 150.0  # beyond this product of rate and time a block is always there
-ROUNDS, CLOSE = 50, 1e-3  # of finding T: at most so many, and until it changes by less than this share
+LARGE = 40.0  # e to this power plus or minus 1 is the same in float64
+CLOSE = 1e-3  # T is found to within this share
+WORTH = 1e-4  # of hit ratio that a smaller c has to gain
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
-COARSE, SECTIONS = 2.0, 12  # step of log2(c), and how often the range around the best is cut
+COARSE, SECTIONS = 2.0, 8  # step of log2(c), and how often the range around the best is cut
 
 
 class State(NamedTuple):
@@ -36,7 +38,6 @@ class State(NamedTuple):
     size_of: np.ndarray  # int64[blocks]: as of the last access
     rates: np.ndarray  # float64[blocks]: scratch: rates without gaps
     sizes: np.ndarray  # float64[blocks]: scratch: the sizes of those blocks
-    chances: np.ndarray  # float64[blocks]: scratch: of their being admitted
     limit: np.ndarray  # float64[1]: c
     accesses: np.ndarray  # int64[1]: in this interval
     rng: np.ndarray
@@ -59,7 +60,6 @@ def init(context, *, interval=250_000, smoothing=0.3, initial_bytes=32768.0):
         size_of=np.zeros(blocks, np.int64),
         rates=np.zeros(blocks, np.float64),
         sizes=np.zeros(blocks, np.float64),
-        chances=np.zeros(blocks, np.float64),
         limit=np.array([initial_bytes]),
         accesses=np.zeros(1, np.int64),
         rng=make_rng(context.seed),
@@ -88,60 +88,75 @@ def _estimate(rate, recent, size_of, smoothing, rates, sizes):
 
 
 @kernel
-def _resident(rate, chance, time):
-    """The probability that a block is in the cache."""
-    if rate * time > FULL:
-        return 1.0
-    gained = chance * math.expm1(rate * time)
-    return gained / (1.0 + gained)
+def _resident(rate, burden, time):
+    """The probability that a block is in the cache that is admitted with probability e ** -burden."""
+    product = rate * time
+    if product < LARGE:
+        gained = math.exp(-burden) * math.expm1(product)
+        return gained / (1.0 + gained)
+    return 1.0 / (1.0 + math.exp(min(burden - product, LARGE)))
 
 
 @kernel
-def hit_ratio(log2_limit, rates, sizes, chances, capacity):
-    """What the model expects of c = 2 ** log2_limit; `chances` is scratch."""
-    demand = total = 0.0
+def _expected(rates, sizes, limit, time):
+    """Bytes in the cache, and hits an interval."""
+    held = hits = 0.0
     for i in range(rates.size):
-        chances[i] = math.exp(-sizes[i] / 2.0**log2_limit)
-        demand += rates[i] * chances[i] * sizes[i]
+        resident = _resident(rates[i], sizes[i] / limit, time)
+        held += sizes[i] * resident
+        hits += rates[i] * resident
+    return held, hits
+
+
+@kernel
+def hit_ratio(log2_limit, rates, sizes, capacity):
+    """What the model expects of c = 2 ** log2_limit."""
+    limit, demand, total, largest = 2.0**log2_limit, 0.0, 0.0, 0.0
+    for i in range(rates.size):
+        demand += rates[i] * sizes[i]
         total += rates[i]
-    if demand <= 0.0:
-        return 0.0
-    time = capacity / demand
-    for _ in range(ROUNDS):  # grows towards its value, as the bytes held are a concave function of it
-        held = 0.0
-        for i in range(rates.size):
-            held += sizes[i] * _resident(rates[i], chances[i], time)
-        time *= capacity / held
-        if abs(capacity - held) < CLOSE * held:
-            break
-    hits = 0.0
-    for i in range(rates.size):
-        hits += rates[i] * _resident(rates[i], chances[i], time)
-    return hits / total
+        largest = max(largest, sizes[i])
+    # T is at least as long as if each access left its block there for T, and at most until each is there all the time
+    low, high = capacity / demand, (largest / limit + LARGE) / NEGLIGIBLE
+    held_low, hits_low = _expected(rates, sizes, limit, low)
+    held_high, hits_high = _expected(rates, sizes, limit, high)
+    while high > low * (1.0 + CLOSE):
+        middle = math.sqrt(low * high)
+        held, hits = _expected(rates, sizes, limit, middle)
+        if held < capacity:
+            low, held_low, hits_low = middle, held, hits
+        else:
+            high, held_high, hits_high = middle, held, hits
+    if held_high <= capacity or held_low >= capacity:
+        return hits_high / total
+    share = (capacity - held_low) / (held_high - held_low)  # the bytes may jump from below the capacity to above it
+    return (hits_low + share * (hits_high - hits_low)) / total
 
 
 @kernel
-def best_limit(rates, sizes, chances, capacity):
-    """log2 of the c between 1 and the capacity with which the model hits most often, the largest of equals."""
+def best_limit(rates, sizes, capacity):
+    """log2 of the c between 1 and the capacity with which the model hits most often, the largest of near equals."""
     top = math.log2(capacity)
-    best, most, at = top, hit_ratio(top, rates, sizes, chances, capacity), top
+    best, most, at = top, hit_ratio(top, rates, sizes, capacity), top
     while at > 0.0:
         at = max(at - COARSE, 0.0)
-        ratio = hit_ratio(at, rates, sizes, chances, capacity)
-        if ratio > most:
+        ratio = hit_ratio(at, rates, sizes, capacity)
+        if ratio > most + WORTH:
             best, most = at, ratio
     low, high = max(best - COARSE, 0.0), min(best + COARSE, top)
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    ratio_left, ratio_right = hit_ratio(left, rates, sizes, capacity), hit_ratio(right, rates, sizes, capacity)
     for _ in range(SECTIONS):
-        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        ratio_left = hit_ratio(left, rates, sizes, chances, capacity)
-        ratio_right = hit_ratio(right, rates, sizes, chances, capacity)
         if ratio_left > ratio_right:
-            high = right
+            high, right, ratio_right = right, left, ratio_left
+            left = high - GOLDEN * (high - low)
+            ratio_left = hit_ratio(left, rates, sizes, capacity)
         else:
-            low = left
-        at, ratio = (left, ratio_left) if ratio_left > ratio_right else (right, ratio_right)
-        if ratio > most:
-            best, most = at, ratio
+            low, left, ratio_left = left, right, ratio_right
+            right = low + GOLDEN * (high - low)
+            ratio_right = hit_ratio(right, rates, sizes, capacity)
+        if max(ratio_left, ratio_right) > most + WORTH:
+            best, most = (left, ratio_left) if ratio_left > ratio_right else (right, ratio_right)
     return best
 
 
@@ -149,7 +164,7 @@ def best_limit(rates, sizes, chances, capacity):
 def _tune(state):
     known = _estimate(state.rate, state.recent, state.size_of, state.smoothing, state.rates, state.sizes)
     if known > 0:
-        best = best_limit(state.rates[:known], state.sizes[:known], state.chances[:known], state.capacity)
+        best = best_limit(state.rates[:known], state.sizes[:known], state.capacity)
         state.limit[0] = 2.0**best
 
 

@@ -49,7 +49,7 @@ class State(NamedTuple):
     error_rate: float
 
 
-def init(context, *, robust=True, switch_ratio=2.0, error_rate=0.0):
+def init(context, *, robust=True, switch_ratio=1.1, error_rate=0.0):
     if not 1 <= switch_ratio < np.inf:
         raise ValueError(f"switch_ratio is {switch_ratio}; expected at least 1")
     if not 0 <= error_rate <= 1:
