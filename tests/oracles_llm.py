@@ -118,7 +118,8 @@ class FlopAware(Oracle):
     def hit(self, block, request):
         self.clock += 1
         self.accessed[block] = self.clock
-        self.saved[block] = request.cost * (1.0 + self.context_weight * request.position) / request.size_bytes
+        compute = request.cost * (1.0 + self.context_weight * request.position)
+        self.saved[block] = compute / request.size_bytes
 
     def insert(self, block, request):
         self.hit(block, request)
@@ -367,7 +368,7 @@ FORMS = {
     "discard_bit-wrong": ("discard_bit", {"error_rate": 0.3, "switch_ratio": 1.0}, DiscardBit),
     "discard_bit-trusting": ("discard_bit", {"robust": False}, DiscardBit),
 }
-BYTES_A_BLOCK = {"soft_pin": 46, "pgdsf": 56, "discard_bit": 33}  # where it is more than 32
+BYTES_A_BLOCK = {"soft_pin": 46, "pgdsf": 56, "discard_bit": 33, "flop_aware": 69}  # where it is more than 32
 
 
 # ------------------------------------------------------------------------------------------------------------ admission
@@ -421,9 +422,10 @@ class TinyLfu:
     def admit(self, block, size):
         if block in self.queue:
             self.queue.remove(block)
-        if self.used() + size > self.capacity and (
-            not self.queue or self.frequencies.of(block) <= self.frequencies.of(self.queue[0])
-        ):
+        if size > self.capacity:
+            return False
+        full = self.used() + size > self.capacity
+        if full and self.frequencies.of(block) <= self.frequencies.of(self.queue[0]):
             return False
         while self.used() + size > self.capacity:
             self.queue.pop(0)

@@ -150,7 +150,7 @@ def test_count_min_forgets():
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, BLOCKS - 1), st.integers(1, 5)), min_size=1, max_size=150),
+    st.lists(st.tuples(st.integers(0, BLOCKS - 1), st.integers(1, 9)), min_size=1, max_size=150),
     st.integers(1, 4),
     st.booleans(),
 )

@@ -14,7 +14,7 @@ import numpy as np
 from sim.kernels.compile import kernel
 from sim.policy import AdmissionPolicy
 
-HIGHEST = 1 << 62  # of a count
+HIGHEST = 1 << 61  # of a count, which can still be doubled
 
 
 class State(NamedTuple):

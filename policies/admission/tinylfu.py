@@ -74,10 +74,12 @@ def admit(state, request):
     block = request.block
     if place_of(state.nodes, block) == LISTED:  # the tier gave it up before its turn here
         _drop(state, block)
+    if request.size_bytes > state.capacity:
+        return False
     sentinel = state.first_list + LISTED
     if state.used[LISTED] + request.size_bytes > state.capacity:
         victim = np.int64(oldest(state.nodes, sentinel))
-        if victim == sentinel or estimate(state.sketch, block) <= estimate(state.sketch, victim):
+        if estimate(state.sketch, block) <= estimate(state.sketch, victim):
             return False
     while state.used[LISTED] + request.size_bytes > state.capacity:
         _drop(state, np.int64(oldest(state.nodes, sentinel)))
