@@ -369,6 +369,18 @@ FORMS = {
     "discard_bit-trusting": ("discard_bit", {"robust": False}, DiscardBit),
 }
 BYTES_A_BLOCK = {"soft_pin": 46, "pgdsf": 56, "discard_bit": 33, "flop_aware": 69}  # where it is more than 32
+OUT_OF_RANGE = [
+    ("lease", {"lease_ns": -1.0}, "lease_ns is -1.0; expected at least 0"),
+    ("soft_pin", {"lease_ns": -1.0}, "lease_ns is -1.0; expected at least 0"),
+    ("soft_pin", {"pin_ns": -1.0}, "pin_ns is -1.0; expected at least 0"),
+    ("flop_aware", {"alpha": -1.0}, "alpha is -1.0; expected at least 0"),
+    ("flop_aware", {"context_weight": -0.1}, "context_weight is -0.1; expected at least 0"),
+    ("tlru", {"threshold_blocks": -1}, "threshold_blocks is -1; expected at least 0"),
+    ("tlru", {"next_prompt_blocks": -1}, "next_prompt_blocks is -1; expected at least 0"),
+    ("phase_bit", {"error_rate": 1.5}, "error_rate is 1.5; expected 0 to 1"),
+    ("discard_bit", {"error_rate": -0.5}, "error_rate is -0.5; expected 0 to 1"),
+    ("discard_bit", {"switch_ratio": 0.5}, "switch_ratio is 0.5; expected at least 1"),
+]
 
 
 # ------------------------------------------------------------------------------------------------------------ admission

@@ -303,6 +303,7 @@ def test_a_policy_with_queues_needs_at_most_32_bytes_a_block(name):
         ("s3fifo", {"small_ratio": 1.5}, "small_ratio is 1.5; expected between 0 and 1"),
         ("s3fifo", {"ghost_ratio": -0.1}, "ghost_ratio is -0.1; expected 0 to 100"),
         ("s3fifo", {"promotion_hits": 4}, "promotion_hits is 4; expected 1 to 3"),
+        *oracles_llm.OUT_OF_RANGE,
     ],
 )
 def test_a_parameter_out_of_range_is_named(name, parameters, message):
