@@ -13,7 +13,9 @@ __version__ = "0.1.0"
 _PLACES = {
     "sim.errors": ("InputError",),
     "sim.profile": ("load_profile", "load_device"),
-    "sim.trace": ("Trace", "load_trace", "generate", "Reader", "Generator", "Option"),
+    "sim.trace": ("Trace",),
+    "sim.trace_loading": ("load_trace", "generate"),
+    "sim.trace_options": ("Reader", "Generator", "Option"),
     "sim.engines.replay": ("replay", "ReplayResult"),
     "sim.simulation": ("run", "compare"),
     "sim.results": ("load_result", "Result"),

@@ -37,6 +37,11 @@ _Seed = Annotated[int | None, typer.Option(help="Instead of the scenario's own s
 _Out = Annotated[
     str | None, typer.Option(metavar="DIR", help="Where results go [default: results/SCENARIO or SCENARIO-compare].")
 ]
+_Trace = Annotated[str, typer.Argument(metavar="TRACE", help="A trace, dense folder, or name from the catalogue.")]
+_Reader = Annotated[str | None, typer.Option(help="The trace's format, where it does not say it.")]
+_Option = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the reader (list readers).")
+]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000  # imports make a million objects that stay; looking through them takes time
@@ -70,7 +75,7 @@ def compare(
 
 @app.command()
 def replay(
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help="A trace file, or a name from the catalogue.")],
+    trace: _Trace,
     policy: Annotated[str, typer.Option(help="Eviction policy, such as lru or s3fifo:small_ratio=0.2.")] = "lru",
     capacity: Annotated[
         str, typer.Option(help='A share ("10%"), objects with --ignore-object-size, else bytes ("4 GiB").')
@@ -80,7 +85,7 @@ def replay(
     param: Annotated[
         list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A parameter of the eviction policy.")
     ] = None,
-    reader: Annotated[str | None, typer.Option(help="The trace's format, where it does not say it.")] = None,
+    reader: _Reader = None,
     seed: Annotated[int, typer.Option(help="Of policies that draw lots.", min=0)] = 0,
     json: _Json = False,
 ):
@@ -89,6 +94,64 @@ def replay(
 
     label = ":".join([policy, *(param or [])])
     command.replay(trace, label, capacity, ignore_object_size, admission, reader, seed, json)
+
+
+@app.command()
+def convert(
+    source: _Trace,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="NAME.dense, NAME.parquet or NAME.oracleGeneral[.zst].")
+    ],
+    reader: _Reader = None,
+    option: _Option = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="parquet, oracleGeneral or dense [default: by the target's name].")
+    ] = None,
+    json: _Json = False,
+):
+    """Write a trace in another format; a dense one is replayed without being read first."""
+    from sim.commands import convert as command
+
+    command.convert(source, target, reader, option, format_, json)
+
+
+@app.command("trace-stats")
+def trace_stats(
+    trace: _Trace,
+    reader: _Reader = None,
+    option: _Option = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Write tables and figures there.")] = None,
+    json: _Json = False,
+):
+    """What a trace is like: popularity, reuse, sizes, working set, scans, tenants."""
+    from sim.commands import trace_stats as command
+
+    command.trace_stats(trace, reader, option, out, json)
+
+
+@app.command()
+def mrc(
+    trace: _Trace,
+    policies: Annotated[str, typer.Option(metavar="A,B,...", help="Eviction policies.")] = "lru",
+    sizes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Capacities, such as 1%,10%; as replay takes them.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="How many sizes, where none are given.", min=1)] = 20,
+    method: Annotated[
+        str, typer.Option(help="exact, shards (of lru, by sampling) or minisim (of any policy).")
+    ] = "exact",
+    rate: Annotated[float, typer.Option(help="Share of the objects that shards and minisim look at.")] = 0.01,
+    check: Annotated[bool, typer.Option("--check", help="Draw the exact curve, too, and tell the error.")] = False,
+    ignore_object_size: Annotated[bool, typer.Option("--ignore-object-size", help="Every object counts 1.")] = False,
+    reader: _Reader = None,
+    seed: Annotated[int, typer.Option(help="Of the sample, and of policies that draw lots.", min=0)] = 0,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where CSV and figure go [results/TRACE-mrc].")] = None,
+    json: _Json = False,
+):
+    """Miss-ratio curves: how often a cache misses, by its size."""
+    from sim.commands import mrc as command
+
+    command.mrc(trace, policies, sizes, points, method, rate, check, ignore_object_size, reader, seed, out, json)
 
 
 @app.command("list")

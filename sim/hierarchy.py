@@ -6,13 +6,14 @@ A request's data travel that path; a copy between two tiers goes up to where the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sim import registry
+from sim.choice import Choice
 from sim.engines import block_cache as bc
 from sim.engines.columns import columns_of, make_hints
 from sim.engines.flags import MAX_LEVELS
@@ -24,24 +25,6 @@ from sim.policy import Context, Plugin, Stacked
 from sim.profile import Device, Profile
 
 _FIRST_SLOTS = 1024
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A plugin by name, with the parameters given for it."""
-
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    def plugin(self, kind: registry.Kind) -> Plugin:
-        plugin = registry.load(kind, self.name)
-        plugin.resolve(self.parameters)
-        return plugin
-
-    @property
-    def label(self) -> str:
-        """As a person writes it on the command line: `s3fifo:small_ratio=0.2`."""
-        return ":".join([self.name, *(f"{name}={value}" for name, value in self.parameters.items())])
 
 
 @dataclass(frozen=True)

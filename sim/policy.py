@@ -47,7 +47,7 @@ class Request(NamedTuple):
     cost: float  # of computing or fetching the block anew, in the trace's own unit; 1 where it does not say
     ttl_ns: float  # how long the block may be used from this access on; infinite where the trace does not say
     frequency_hint: int  # how often the block is expected to be accessed; 0 where the trace does not say
-    prediction: int  # what a predictor says of the block; -1 where the trace does not say
+    prediction: float  # what a predictor says of the block; -1 where the trace does not say
     priority: int  # a block of a higher one is to stay longer; 0 where the trace does not say
 
 
@@ -65,7 +65,7 @@ def make_request(
     cost=1.0,
     ttl_ns=np.inf,
     frequency_hint=0,
-    prediction=-1,
+    prediction=-1.0,
     priority=0,
 ):
     """A request of exactly the types that every kernel passes to the hooks, so that each is compiled once."""
@@ -82,7 +82,7 @@ def make_request(
         np.float64(cost),
         np.float64(ttl_ns),
         np.int64(frequency_hint),
-        np.int64(prediction),
+        np.float64(prediction),
         np.int64(priority),
     )
 

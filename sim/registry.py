@@ -1,9 +1,10 @@
 """Finds what can be plugged in: the project's own files, and other packages' entry points.
 
 A built-in is one module of a known package, named as the thing it offers (`policies/eviction/lru.py` is `lru`) and
-holding it under a fixed attribute. A third party's package offers the same kind of object by an entry point, named as
-the object, in the group of its kind; the four kinds of policy share a group, and the object's class says which kind it
-is. A built-in is not imported before it is asked for, and a name can be taken only once.
+holding it under a fixed attribute. A name that is no Python identifier stands in the package's NAMES, by module. A
+third party's package offers the same kind of object by an entry point, named as the object, in the group of its kind;
+the four kinds of policy share a group, and the object's class says which kind it is. A built-in is not imported before
+it is asked for, and a name can be taken only once.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def load(kind: Kind, name: str):
     if name in _builtins(kind):
         if entry is not None and _kind_or_none(entry) == kind:
             _refuse_second(kind, entry)
-        return getattr(importlib.import_module(f"{kind.package}.{name}"), kind.attribute)
+        module = _builtins(kind)[name]
+        return getattr(importlib.import_module(f"{kind.package}.{module}"), kind.attribute)
     if entry is None:
         raise InputError(f"unknown {kind.noun}", value=name, candidates=names(kind))
     found, its_kind = _imported(entry)
@@ -77,9 +79,12 @@ def is_third_party(kind: Kind, name: str) -> bool:
 
 
 @cache
-def _builtins(kind: Kind) -> frozenset[str]:
+def _builtins(kind: Kind) -> dict[str, str]:
+    """The module of each name."""
     package = importlib.import_module(kind.package)
-    return frozenset(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    modules = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    spelled = getattr(package, "NAMES", {})
+    return {spelled.get(module, module): module for module in modules}
 
 
 @cache

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from sim import catalog, registry, units
+from sim.choice import Choice, as_value, parameter_value, parse_choice
 from sim.errors import InputError, InputErrors, nearest_name
 from sim.profile import Document, Location, Profile, load_profile, read_document, validate
 
 if TYPE_CHECKING:  # the hierarchy brings numba with it, which only what runs or checks a policy should pay for
-    from sim.hierarchy import Choice, TierPlan
+    from sim.hierarchy import TierPlan
     from sim.policy import Plugin
     from sim.trace import Trace
 
@@ -166,24 +167,6 @@ def check_scenario_file(path: str | Path) -> list[InputError]:
         return _each(error)
 
 
-def parse_choice(text: str) -> Choice:
-    """'s3fifo:small_ratio=0.2' -> Choice; further parameters after further colons. Raises InputError for other text."""
-    from sim.hierarchy import Choice
-
-    name, *settings = str(text).strip().split(":")
-    if not name.strip():
-        raise InputError("not a policy:", value=text, expected="a name, or name:parameter=value")
-    parameters = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip() or not value.strip():
-            raise InputError("not a parameter:", value=setting, expected="name:parameter=value")
-        if key.strip() in parameters:
-            raise InputError("a parameter twice:", value=key.strip(), expected="each parameter once")
-        parameters[key.strip()] = _parameter(key.strip(), _as_yaml(value))
-    return Choice(name.strip(), parameters)
-
-
 def with_eviction(scenario: Scenario, choice: Choice | str, tier: str | None = None) -> Scenario:
     """The same scenario with this eviction policy in every caching tier, or in one. Raises InputError where unknown."""
     choice = parse_choice(choice) if isinstance(choice, str) else choice
@@ -205,7 +188,7 @@ def load_workload(scenario: Scenario, variants: Iterable[Scenario] = ()) -> Trac
     A generator makes the requests asked for; of a trace's file the first are taken. Nothing is downloaded. Raises
     InputError for a trace that cannot be read or has no times.
     """
-    from sim.trace import generate, load_trace
+    from sim.trace_loading import generate, load_trace
 
     wanted = scenario.workload
     if wanted.generator is not None:
@@ -340,8 +323,6 @@ def _policies(value: object) -> tuple[str, ...]:
 
 def _choice_of(value: object, kind: registry.Kind) -> Choice:
     """A plugin by name, by text with parameters, or by a mapping with `policy`. Raises InputError where none is."""
-    from sim.hierarchy import Choice
-
     if isinstance(value, str):
         return _checked_choice(parse_choice(value), kind)
     expected = f"the name of an {kind.noun}" if kind.noun[0] in "aeiou" else f"the name of a {kind.noun}"
@@ -349,7 +330,7 @@ def _choice_of(value: object, kind: registry.Kind) -> Choice:
         raise InputError("wrong shape", value=value, expected=f"{expected}, or a mapping with 'policy'")
     if not isinstance(value.get("policy"), str):
         raise InputError("no policy in", value=dict(value), expected=f"'policy' with {expected}")
-    parameters = {key: _parameter(key, given) for key, given in value.items() if key != "policy"}
+    parameters = {key: parameter_value(key, given) for key, given in value.items() if key != "policy"}
     return _checked_choice(Choice(value["policy"], parameters), kind)
 
 
@@ -362,12 +343,6 @@ def _checked_choice(choice: Choice, kind: registry.Kind) -> Choice:
     if kind != registry.ALLOCATOR:  # whose parameters may be good or bad only for a tier's own capacity
         plugin.make_state(Context(capacity=_CHECK_BYTES, blocks=1), choice.parameters)
     return dataclasses.replace(choice, parameters={key: resolved[key] for key in choice.parameters})
-
-
-def _parameter(name: str, value: Any) -> Any:
-    """A parameter's value; sizes may be written with their unit."""
-    is_size = name.endswith("_bytes") and isinstance(value, str) and re.match(r"\s*[\d.]", value)
-    return units.parse_bytes(value) if is_size else value
 
 
 def _choice(kind: registry.Kind):
@@ -575,7 +550,8 @@ def _workload_errors(document: Document) -> list[InputError]:
 
 
 def _option_errors(document: Document, kind: registry.Kind, name: str, key: str, given: object) -> list[InputError]:
-    from sim.trace import READER_OPTIONS, check_options
+    from sim.trace_loading import READER_OPTIONS
+    from sim.trace_options import check_options
 
     what = kind.name
     try:
@@ -621,7 +597,7 @@ def _overridden(document: Document, overrides: Mapping[str, object]) -> tuple[Do
     if not overrides:
         return document, []
     document = dataclasses.replace(document, data=copy.deepcopy(document.data), said_as={})
-    values = {str(dotted): _as_yaml(value) for dotted, value in overrides.items()}
+    values = {str(dotted): as_value(value) for dotted, value in overrides.items()}
     # A changed system or workload decides what else may be said, so it goes first.
     first = [key for key in ("system", "workload.trace", "workload.generator") if key in values]
     for dotted in first:
@@ -706,22 +682,6 @@ def _as_mapping(choice: object, key: str) -> dict[str, Any]:
     return _plain_choice(parse_choice(choice))
 
 
-_INTEGER = re.compile(r"[+-]?\d{1,30}", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d{1,3})?", re.ASCII)
-
-
-def _as_yaml(value: object) -> object:
-    """Text of a command line as the value that it would be in a file."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if text in ("true", "false"):
-        return text == "true"
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
-
-
 # --- workload and capacities -----------------------------------------------------------------------------------------
 
 
@@ -734,7 +694,7 @@ def _plugins(scenario: Scenario) -> Iterator[Plugin]:
 
 def _cut_and_scaled(trace: Trace, requests: int | None, scale: float) -> Trace:
     """The first requests of a trace, its times multiplied; the same trace where there is nothing to do."""
-    from sim.trace import build_trace
+    from sim.trace_building import build_trace
 
     rows = trace.n_requests if requests is None else min(requests, trace.n_requests)
     if rows == trace.n_requests and scale == 1.0:
@@ -766,7 +726,7 @@ def _first_calls(calls, rows: int, scale: float):
 
 def _capacity_bytes(scenario: Scenario, settings: TierSettings, tier, trace: Trace) -> int:
     """Bytes of one tier. Raises InputError where they hold no block of the trace or exceed the device."""
-    from sim.trace import parse_capacity
+    from sim.capacity import parse_capacity
 
     where = {"file": scenario.file, "field": f"tiers.{tier.name}.capacity"}
     device_bytes = tier.device.capacity_bytes
@@ -814,12 +774,14 @@ def _system_path(document: Document, system: str) -> str:
 
 def _trace_place(document: Document, trace: str) -> str | None:
     """What `load_trace` takes: the path of a file, from where the document is, or else a name in the catalogue."""
+    from sim.trace_loading import is_trace
+
     path = document.file.parent / trace
     try:
-        is_file = path.is_file()
+        is_there = is_trace(path)
     except (OSError, ValueError):  # too long a name, or one with a zero byte
-        is_file = False
-    if is_file:
+        is_there = False
+    if is_there:
         return str(path)
     return trace if trace in catalog.entries() else None
 

@@ -16,11 +16,12 @@ import numpy as np
 import simpy
 from numba.core.errors import NumbaError
 
+from sim.choice import Choice
 from sim.engines import block_cache as bc
 from sim.engines.replay import wrong_return
 from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
 from sim.errors import InputError
-from sim.hierarchy import Choice, Hierarchy, build
+from sim.hierarchy import Hierarchy, build
 from sim.kernels.compile import specialised
 from sim.policy import Plugin, explain_failure, hook_samples, sample_request
 
@@ -302,9 +303,10 @@ def compare(
     tier: change the policy of this caching tier only. progress: makes the progress callback of a policy's run. Where
     `out` is given, each run is saved in a folder of that, named as the policy.
     """
+    from sim.choice import parse_choice
     from sim.profile import load_profile
     from sim.results import Result, check_place, save
-    from sim.scenario import load_scenario, load_workload, parse_choice, with_eviction
+    from sim.scenario import load_scenario, load_workload, with_eviction
 
     base = load_scenario(scenario, overrides, seed)
     choices = [parse_choice(text) for text in (tuple(policies) or base.compare)]

@@ -10,7 +10,8 @@ import pytest
 
 from sim import catalog, registry
 from sim.errors import InputError
-from sim.trace import check_options, load_trace
+from sim.trace_loading import load_trace
+from sim.trace_options import check_options
 
 SHARED = os.environ.get("MEMHIER_TRACE_PATH")
 

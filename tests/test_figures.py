@@ -119,7 +119,7 @@ def test_a_second_process_that_dies_is_told():
 def test_a_legend_below_gets_the_room_that_its_rows_take(ax):
     for nth in range(6):
         ax.plot([0, 1], [nth, nth], label=f"tier {nth}")
-    figures._finished(ax, legend="below")
+    figures.finished(ax, legend="below")
     ax.get_figure().set_size_inches(figures._SIZE)
     ax.set_xlabel("time")
     figures._place(ax, "a title", legend_below=True)

@@ -7,7 +7,7 @@ import pytest
 
 from sim import registry
 from sim.errors import InputError
-from sim.trace import generate
+from sim.trace_loading import generate
 
 NAMES = ("drifting", "looping", "scan_zipf", "sequential", "uniform", "zipf")
 ARRIVALS = ("poisson", "constant", "bursty", "closed", "none")

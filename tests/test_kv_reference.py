@@ -6,7 +6,7 @@ import pytest
 
 from sim.engines.prefix import replay_calls
 from sim.hierarchy import Choice, TierPlan
-from sim.trace import load_trace
+from sim.trace_loading import load_trace
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim import registry
 from sim.engines.columns import make_columns
 from sim.engines.replay import HITS, NO_COLUMN, make_cache, replay_rows
 from sim.errors import InputError
@@ -29,12 +28,12 @@ def trace_of(blocks):
     return Trace.from_columns("test", ids=np.asarray(blocks))
 
 
-def policy_named(name, kind="eviction"):
-    return importlib.import_module(f"policies.{kind}.{name}").POLICY
+def policy_named(name, kind=registry.EVICTION):
+    return registry.load(kind, name)
 
 
 def misses(name, trace, capacity, seed=0, prediction=NO_COLUMN, **parameters):
-    policy, always = policy_named(name), policy_named("always", "admission")
+    policy, always = policy_named(name), policy_named("always", registry.ADMISSION)
     context = Context(capacity, trace.n_blocks, seed)
     columns = make_columns(trace.column("block"), prediction=prediction)
     if name == "belady":

@@ -18,10 +18,16 @@ from hypothesis import strategies as st
 
 from sim import registry
 from sim.errors import InputError
-from sim.trace import NEVER, load_trace, text_ids
+from sim.trace import text_ids
+from sim.trace_columns import NEVER
+from sim.trace_loading import load_trace
 from workloads.readers.oracle_general import RECORD
+from workloads.readers.vscsi import RECORDS as VSCSI
 
-NAMES = ("agentic", "azure_llm", "csv", "mooncake", "oracle_general", "token_ids")
+NAMES = (
+    *("agentic", "arc", "azure_llm", "csv", "drmemtrace", "lackey", "lirs", "mooncake", "msr", "oracle_general"),
+    *("token_ids", "twitter", "vscsi"),
+)
 
 
 def shared(name):
@@ -71,7 +77,28 @@ def token_line(time, tokens):
     return {"input_toks": len(tokens), "output_toks": 2, "arrival_time_ns": time, "input_tok_ids": tokens}
 
 
+def vscsi(version=1, commands=(0x2A, 0x28, 0x2A), blocks=(9, 4, 9), sizes=(512, 4096, 512), times=(70, 71, 90)):
+    table = np.zeros(len(commands), VSCSI[version])
+    table["version"], table["serial"] = version << 8, np.arange(len(commands)) + (1 << 31)
+    table["command"], table["block"], table["bytes"], table["time"] = commands, blocks, sizes, times
+    return table.tobytes()
+
+
+TWITTER = b"7,key-a,5,10,1,get,0\n7,key-b,5,0,2,set,60\n9,key-a,5,10,1,gets,0\n9,key-b,5,0,1,delete,0\n"
+MSR = b"100,usr,0,Read,8192,4096,33\n104,usr,1,Write,4000,200,5\n104,usr,0,Read,12288,5000,6\n"
+LACKEY = b"==9== Lackey\nI  04000000,3\n S 1ffeffe7e,8\nI  04000003,5\n L 04222cac,4\n M 0000007c,8\n"
+DRMEMTRACE = (
+    b"Format: <instr address>,<(r)ead/(w)rite>,<data size>,<data address>\n0x7f01,w,8,0x7ffe10\n0x7f09,r,4,0x20\n"
+)
+
 SAMPLES = {
+    "arc": ("x.lis", b"100 3 0 0\n7 1 0 1\n101 2 0 2\n"),
+    "drmemtrace": ("x.memtrace", DRMEMTRACE),
+    "lackey": ("x.lackey", LACKEY),
+    "lirs": ("x.trc", b"5\n7\n5\n*\n9\n"),
+    "msr": ("x.csv", MSR),
+    "twitter": ("x.csv", TWITTER),
+    "vscsi": ("x.vscsi", vscsi()),
     "oracle_general": ("x.oracleGeneral", records([5, 6, 5, 7, 6])),
     "csv": ("x.csv", b"time,id,size,op\n1,5,10,r\n2,6,20,w\n2,5,10,r\n"),
     "mooncake": ("x.jsonl", json_lines(mooncake_line(), mooncake_line(3, [1, 3]), mooncake_line(9, []))),
@@ -270,6 +297,259 @@ def test_bad_csv_mapping():
         load(b"id,op\n1,x\n", op_names={"x": "scribble"})
     with pytest.raises(InputError, match="did you mean 'columns'"):
         load(b"id,op\n1,x\n", colums={})
+
+
+def test_csv_further_columns():
+    data = b"id,cost,ttl_ms,frequency_hint,prediction,priority\n1,2.5,3,7,19,-4\n2,0,,0,,2\n3,1,inf,1,0.5,0\n"
+    trace = load(data)
+    assert trace.column("cost").tolist() == [2.5, 0.0, 1.0]
+    assert trace.column("ttl_ns").tolist() == [3e6, np.inf, np.inf]
+    assert trace.column("frequency_hint").tolist() == [7, 0, 1]
+    assert trace.column("prediction")[[0, 2]].tolist() == [19.0, 0.5] and np.isnan(trace.column("prediction")[1])
+    assert trace.column("priority").tolist() == [-4, 2, 0]
+    mapped = load(b"key,score\n1,5\n", columns={"priority": "score"})
+    assert mapped.columns == {"block", "priority"}
+    for row, message in [
+        (b"1,-1,1,1,1,1", "bad cost -1.0"),
+        (b"1,,1,1,1,1", "bad cost nan"),
+        (b"1,x,1,1,1,1", "x.csv:2: cost: bad value 'x'"),
+        (b"1,1,-1,1,1,1", "bad ttl_ns"),
+        (b"1,1,1,-1,1,1", "bad frequency_hint -1"),
+        (b"1,1,1,1.5,1,1", "frequency_hint: bad value '1.5'"),
+        (b"1,1,1,1,1,3000000000", "bad priority 3000000000"),
+    ]:
+        refused(message, data.split(b"\n")[0] + b"\n" + row + b"\n")
+
+
+# ------------------------------------------------------------------------------------------------- block and key traces
+
+
+def test_twitter():
+    trace = load(TWITTER)
+    assert trace.column("block").tolist() == [0, 1, 0]
+    assert trace.address.tolist() == text_ids(["key-a", "key-b"]).tolist()
+    assert trace.column("arrival_ns").tolist() == [0.0, 0.0, 2e9]
+    assert trace.column("size_bytes").tolist() == [15, 5, 15]
+    assert trace.column("op").tolist() == [0, 1, 0]
+    assert trace.column("tenant").tolist() == [1, 2, 1]
+    assert trace.column("ttl_ns").tolist() == [np.inf, 60e9, np.inf]
+    assert load(TWITTER, deletes="write").column("op").tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"9,key,5,10,1,frob,0", "x.csv:5: operation: bad value 'frob'; expected one of get"),
+        (b"9,key,5,-10,1,get,0", "x.csv:5: value_size: bad number -10"),
+        (b"9,key,5,10,x,get,0", "x.csv:5: client_id: bad value 'x'"),
+        (b"9,key,5,10,1,get", "x.csv:5: expected 7 columns, found 6"),
+        (b"8,key,5,10,1,get,0", "x.csv:5: not sorted by time: time 8"),
+        (b"9,key,5,10,1,get,never", "x.csv:5: ttl: bad value 'never'"),
+    ],
+)
+def test_bad_twitter(line, message):
+    refused(message, TWITTER + line + b"\n")
+
+
+def test_twitter_errors_after_skipped_lines_name_their_line():
+    refused("x.csv:6: not sorted", TWITTER + b"9,key-b,5,0,1,delete,0\n1,key-a,5,10,1,get,0\n")
+
+
+def test_msr():
+    trace = load(MSR)
+    assert trace.address.tolist() == [8192, (1 << 52) + 4000, 12288]
+    assert trace.column("arrival_ns").tolist() == [0.0, 400.0, 400.0]
+    assert trace.column("size_bytes").tolist() == [4096, 200, 5000]
+    assert trace.column("op").tolist() == [0, 1, 0]
+    assert trace.column("tenant").tolist() == [0, 1, 0]
+    cut = load(MSR, block_bytes="4 KiB")
+    assert cut.address[cut.column("block")].tolist() == [2, 1 << 52, (1 << 52) + 1, 3, 4]
+    assert cut.column("size_bytes").tolist() == [4096] * 5
+    assert cut.column("arrival_ns").tolist() == [0.0, 400.0, 400.0, 400.0, 400.0]
+
+
+def test_msr_times_may_be_held():
+    late = MSR + b"90,usr,0,Read,0,1,1\n200,usr,0,Read,0,1,1\n"
+    refused("x.csv:4: not sorted by time: time 90", late)
+    assert load(late, backwards="hold").column("arrival_ns").tolist() == [0.0, 400.0, 400.0, 400.0, 10_000.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"105,usr,0,Erase,0,1,1", "x.csv:4: type: bad value 'Erase'; expected Read or Write"),
+        (b"105,usr,0,Read,-1,1,1", "x.csv:4: offset: bad number -1"),
+        (b"105,usr,0,Read,1,0,1", "x.csv:4: size: bad number 0"),
+        (b"105,usr,0,Read,1", "x.csv:4: expected 7 columns, found 5"),
+    ],
+)
+def test_bad_msr(line, message):
+    refused(message, MSR + line + b"\n")
+
+
+def test_a_request_of_too_many_blocks():
+    line = b"100,usr,0,Read,0,1000000000000,33\n"
+    refused("x.csv:1: too long a request: blocks 1000000000000", line, block_bytes=1)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_vscsi(version):
+    trace = load(vscsi(version), "x.vscsi")
+    assert trace.address.tolist() == [9, 4]
+    assert trace.column("size_bytes").tolist() == [512, 4096, 512]
+    assert trace.column("arrival_ns").tolist() == [0.0, 1e3, 20e3]
+    assert trace.column("op").tolist() == [1, 0, 1]
+    cut = load(vscsi(version), "x.vscsi", block_bytes=2048)
+    assert cut.address[cut.column("block")].tolist() == [2, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (vscsi()[:-5], "truncated: record 3 has 27 of 32 bytes"),
+        (vscsi(2)[:-1], "truncated: record 3 has 39 of 40 bytes"),
+        (vscsi(commands=(0x2A, 0x12, 0x28)), "record 2: command '0x12'.*other_commands: skip"),
+        (vscsi(sizes=(1, 0, 1)), "record 2: bad bytes 0"),
+        (vscsi(times=(9, 8, 9)), "record 2: not sorted by time: time 8"),
+        (vscsi(times=(9, 1 << 63, 9)), "record 2: bad time"),
+        (vscsi() + vscsi(2), "record 4: bad version 0; expected 1|truncated"),
+        (bytes(320), "not a vscsi trace of version 1 or 2"),
+        (b"", "empty"),
+    ],
+)
+def test_bad_vscsi(data, message):
+    refused(message, data, "x.vscsi")
+
+
+def test_vscsi_commands_may_be_skipped():
+    data = vscsi(commands=(0x12, 0x28, 0x12), sizes=(0, 8, 0))
+    trace = load(data, "x.vscsi", other_commands="skip")
+    assert (trace.n_requests, trace.address.tolist()) == (1, [4])
+
+
+def test_arc():
+    trace = load(b"100 3 0 0\n7 1 0 1\n101 2 0 2\n", "x.lis")
+    assert trace.address[trace.column("block")].tolist() == [100, 101, 102, 7, 101, 102]
+    assert trace.columns == {"block", "size_bytes"} and trace.block_bytes.tolist() == [512] * 4
+    assert load(b"1 1 0 0\n", "x.lis", block_bytes="4 KiB").block_bytes.tolist() == [4096]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"5 0 0 3", "x.lis:4: blocks: bad number 0"),
+        (b"5 x 0 3", "x.lis:4: blocks: bad value 'x'"),
+        (b"-5 1 0 3", "x.lis:4: start: bad number -5"),
+        (b"5 1 0", "x.lis:4: expected 4 columns, found 3"),
+    ],
+)
+def test_bad_arc(line, message):
+    refused(message, SAMPLES["arc"][1] + line + b"\n", "x.lis")
+
+
+def test_lirs():
+    trace = load(b"5\r\n7\n\n 5\n*\n9", "x.trc")
+    assert trace.address[trace.column("block")].tolist() == [5, 7, 5, 9]
+    assert trace.columns == {"block"}
+    assert load(b"5\n", "x.trc", size_bytes="4 KiB").block_bytes.tolist() == [4096]
+    refused("x.trc:4: bad value 'six'", b"5\n7\n\nsix\n", "x.trc")
+    refused("x.trc:2: bad value '-7'", b"5\n-7\n", "x.trc")
+    refused("x.trc:1: bad value '5 6'", b"5 6\n", "x.trc", reader="lirs")
+    refused("empty", b"*\n\n", "x.trc", reader="lirs")
+
+
+# --------------------------------------------------------------------------------------------------- address traces
+
+
+def test_lackey_is_folded_into_cache_lines():
+    trace = load(LACKEY, "x.lackey")
+    lines = [0x1FFEFFE7E >> 6, (0x1FFEFFE7E >> 6) + 1, 0x04222CAC >> 6, 1, 2]
+    assert trace.address[trace.column("block")].tolist() == lines
+    assert trace.column("arrival_ns").tolist() == [1.0, 1.0, 2.0, 2.0, 2.0]
+    assert trace.column("op").tolist() == [1, 1, 0, 1, 1]
+    assert trace.column("size_bytes").tolist() == [64] * 5
+    raw = load(LACKEY, "x.lackey", line_bytes=0, instructions=True, instruction_ns=0.5)
+    assert raw.address.tolist() == [0x04000000, 0x1FFEFFE7E, 0x04000003, 0x04222CAC, 0x7C]
+    assert raw.column("size_bytes").tolist() == [3, 8, 5, 4, 8]
+    assert raw.column("arrival_ns").tolist() == [0.5, 0.5, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b" L 04222cac", "x.lackey:7: no memory access: 'L 04222cac'; expected 'I ADDRESS,SIZE'"),
+        (b"L 04222cac,4", "x.lackey:7: no memory access"),
+        (b" X 04222cac,4", "x.lackey:7: no memory access"),
+        (b" L 04222cag,4", "x.lackey:7: no memory access"),
+        (b" L 04222cac,0", "x.lackey:7: bad size 0"),
+        (b" L 11112222333344445,4", "x.lackey:7: no memory access"),
+        (b" L ffffffffffffffff,4", "x.lackey:7: beyond the last address: 18446744073709551615"),
+    ],
+)
+def test_bad_lackey(line, message):
+    refused(message, LACKEY + line + b"\n", "x.lackey")
+
+
+def test_lackey_lines_are_named_in_any_piece(monkeypatch):
+    from workloads.readers import _table
+
+    monkeypatch.setattr(_table, "_BLOCK_BYTES", 64)
+    data = b"".join(b"I  0400%04x,3\n L 0500%04x,4\n" % (i, i) for i in range(200))
+    assert load(data, "x.lackey", line_bytes=0).column("arrival_ns").tolist() == [float(i + 1) for i in range(200)]
+    refused("x.lackey:401: no memory access", data + b"oops\n", "x.lackey")
+    refused("x.lackey:401: bad size 0", data + b" L 05,0\n", "x.lackey")
+
+
+VIEW = b"""Output format:
+<--record#-> <--instr#->: <---tid---> <record details>
+------------------------------------------------------------
+           1           0:     1534 <marker: version 6>
+           2           1:     1534 ifetch       3 byte(s) @ 0x00007f0a 48 89 e7             mov    %rsp, %rdi
+           3           1:     1534 write        8 byte(s) @ 0x00007ffc by PC 0x00007f0a
+           4           1:     1534 read         4 byte(s) @ 0x00000040 by PC 0x00007f0a
+           5           1:     1534 <thread 1534 exited>
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "addresses", "ops", "times"),
+    [
+        (VIEW, [0x7FFC, 0x40], [1, 0], [1.0, 2.0]),
+        (b"0x00007ffc:  8, w\n0x0000abc0:  4, call\n0x40: 4, r\n", [0x7FFC, 0x40], [1, 0], [0.0, 2.0]),
+        (DRMEMTRACE, [0x7FFE10, 0x20], [1, 0], [0.0, 1.0]),
+        (b"7f0a: W 8 7ffc\r\n0x7f0b: R 4 0x40\r\n", [0x7FFC, 0x40], [1, 0], [0.0, 1.0]),
+    ],
+)
+def test_drmemtrace_in_all_its_forms(data, addresses, ops, times):
+    trace = load(data, "x.memtrace", line_bytes=0)
+    assert trace.address[trace.column("block")].tolist() == addresses
+    assert trace.column("op").tolist() == ops
+    assert trace.column("arrival_ns").tolist() == times
+    assert trace.column("size_bytes").tolist() == [8, 4]
+    assert load(data, "noextension").n_requests >= 2
+
+
+def test_drmemtrace_instructions():
+    trace = load(VIEW, "x.memtrace", line_bytes=0, instructions=True)
+    assert trace.address.tolist() == [0x7F0A, 0x7FFC, 0x40]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"0x7f0a,w,8", "x.memtrace:4: no memory access: '0x7f0a,w,8'; expected 'read SIZE"),
+        (b"           6           1:     1534 read         4 byte(s)", "x.memtrace:4: no memory access"),
+        (b"0x40: 0, r", "x.memtrace:4: bad size 0"),
+    ],
+)
+def test_bad_drmemtrace(line, message):
+    refused(message, DRMEMTRACE + line + b"\n", "x.memtrace")
+
+
+@pytest.mark.parametrize("reader", ["arc", "drmemtrace", "lackey", "lirs", "msr", "twitter", "vscsi"])
+def test_nothing_is_no_trace(reader):
+    name, _ = SAMPLES[reader]
+    refused("empty", b"", name, reader=reader)
 
 
 # ------------------------------------------------------------------------------------------------------ LLM traces

@@ -12,20 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.capacity import parse_capacity
 from sim.errors import InputError
 from sim.kernels.idindex import IdIndex
-from sim.trace import (
-    NEVER,
-    Calls,
-    Clock,
-    Option,
-    Trace,
-    build_trace,
-    check_options,
-    load_trace,
-    parse_capacity,
-    text_ids,
-)
+from sim.trace import Calls, Trace, text_ids
+from sim.trace_building import Clock, build_trace
+from sim.trace_columns import NEVER
+from sim.trace_loading import load_trace
+from sim.trace_options import Option, check_options
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 IDS = st.lists(

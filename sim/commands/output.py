@@ -8,9 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sim.errors import InputError
 
 _WIDTH = 160  # of tables in a file or a pipe
 _QUIET_SECONDS = 2.0  # what is done by then draws no progress
@@ -77,3 +80,24 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made where it is not there. Raises InputError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write results: {error.strerror}", file=folder) from error
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """The whole file or none. Raises InputError where it cannot be written."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write results: {error.strerror}", file=path) from error
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -27,11 +27,11 @@ class Columns(NamedTuple):
     cost: np.ndarray  # float64[n]
     ttl_ns: np.ndarray  # float64[n]
     frequency_hint: np.ndarray  # int64[n]
-    prediction: np.ndarray  # int64[n]
+    prediction: np.ndarray  # float64[n]
     priority: np.ndarray  # int32[n]
 
 
-_DTYPES = Columns("i4", "f8", "i8", "u1", "i4", "i8", "i4", "f8", "f8", "i8", "i8", "i4")
+_DTYPES = Columns("i4", "f8", "i8", "u1", "i4", "i8", "i4", "f8", "f8", "i8", "f8", "i4")
 
 
 class Hints(NamedTuple):
@@ -46,7 +46,7 @@ class Hints(NamedTuple):
 
 
 HINTS = Hints._fields
-_UNKNOWN = Hints(-1, 1.0, np.inf, 0, -1, 0)
+_UNKNOWN = Hints(-1, 1.0, np.inf, 0, -1.0, 0)
 
 
 def make_columns(block: np.ndarray, **given: np.ndarray) -> Columns:
@@ -100,7 +100,7 @@ def request_at(columns, row, index, address_of, size_bytes, arrival_ns):
         columns.cost[row] if columns.cost.size else 1.0,
         columns.ttl_ns[row] if columns.ttl_ns.size else np.inf,
         columns.frequency_hint[row] if columns.frequency_hint.size else np.int64(0),
-        columns.prediction[row] if columns.prediction.size else np.int64(-1),
+        columns.prediction[row] if columns.prediction.size else -1.0,
         columns.priority[row] if columns.priority.size else np.int32(0),
     )
 
@@ -138,6 +138,6 @@ def request_for_block(hints, address_of, size_of, block, asked):
         hints.cost[block] if hints.cost.size else 1.0,
         hints.ttl_ns[block] if hints.ttl_ns.size else np.inf,
         hints.frequency_hint[block] if hints.frequency_hint.size else np.int64(0),
-        hints.prediction[block] if hints.prediction.size else np.int64(-1),
+        hints.prediction[block] if hints.prediction.size else -1.0,
         hints.priority[block] if hints.priority.size else np.int32(0),
     )

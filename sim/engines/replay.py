@@ -150,34 +150,36 @@ def replay(
     where sizes count), or "4 GiB"; parameters: of the policy; reader: the file's format where it does not say it.
     Raises InputError for what cannot be replayed so.
     """
-    policy, given = _plugin(registry.EVICTION, policy)
+    policy, given = plugin_of(registry.EVICTION, policy)
     given = {**given, **(parameters or {})}
-    admission, admission_given = _plugin(registry.ADMISSION, admission)
+    admission, admission_given = plugin_of(registry.ADMISSION, admission)
     policy.resolve(given), admission.resolve(admission_given)  # a misspelt parameter is told before the trace is read
-    trace = _with_columns(trace, ignore_object_size, reader, (policy, admission))
+    trace = with_columns(trace, ignore_object_size, reader, (policy, admission))
     return _Replay(trace, policy, given, admission, admission_given, capacity, ignore_object_size, seed).run(progress)
 
 
-def _plugin(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str, Any]]:
+def plugin_of(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str, Any]]:
     if isinstance(wanted, Plugin):
         if kind.name != wanted.KIND:
             raise InputError(f"{wanted.name!r} is no {kind.noun}", value=wanted.KIND, expected=kind.name)
         return wanted, {}
-    from sim.scenario import parse_choice
+    from sim.choice import parse_choice
 
     choice = parse_choice(wanted)
     return registry.load(kind, choice.name), dict(choice.parameters)
 
 
-def _with_columns(trace, ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...]) -> Trace:
+def with_columns(trace, ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...]) -> Trace:
     """The trace with the columns that these plugins need; nothing else is kept of one that is read here."""
-    from sim import trace as traces
+    from sim.trace import Trace
+    from sim.trace_columns import COLUMNS
+    from sim.trace_loading import load_trace
 
     needs = {need for plugin in plugins for need in plugin.needs}
-    if not isinstance(trace, traces.Trace):
+    if not isinstance(trace, Trace):
         uses = {use for plugin in plugins for use in plugin.uses}
         kept = needs | uses if ignore_size else needs | uses | {"size_bytes"}
-        trace = traces.load_trace(trace, reader=reader, needs=kept & traces.COLUMNS.keys())
+        trace = load_trace(trace, reader=reader, needs=kept & COLUMNS.keys())
     if "next_access" in needs:
         trace = trace.with_next_access()
     for plugin in plugins:
@@ -196,7 +198,7 @@ class _Replay:
     """One replay, from an empty cache to its result."""
 
     def __init__(self, trace, policy, given, admission, admission_given, capacity, ignore_size, seed):
-        from sim.trace import parse_capacity
+        from sim.capacity import parse_capacity
 
         self.trace, self.policy, self.admission = trace, policy, admission
         self.unit_size = ignore_size or "size_bytes" not in trace.columns

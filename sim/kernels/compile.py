@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numba import njit, typeof, types
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 
-_KERNEL = {"error_model": "numpy", "_nrt": False}
+_KERNEL = {"error_model": "numpy", "_nrt": False, "nogil": True}
 _ALL_BUT_SIGN = (1 << 63) - 1
 INLINED = {**_KERNEL, "forceinline": True}
 
@@ -45,15 +48,23 @@ def _compile(function: Callable, options: Mapping[str, object]) -> Callable:
 
 
 class _Cache(FunctionCache):
-    """Machine code on disk, found by the spelling of the argument types.
+    """Machine code on disk, found by the spelling of the argument types and the sources of all of `sim.kernels`.
 
     Numba's own index holds the types themselves, and with them references to every class of state that anyone ever
-    passed: reading it imports all their modules, and fails for everybody once one of them is gone.
+    passed: reading it imports all their modules, and fails for everybody once one of them is gone. And it knows a
+    function's own file only, though the code of what the function calls is part of its machine code.
     """
 
     def _index_key(self, sig, codegen):
         _, *rest = super()._index_key(sig, codegen)
-        return (_spelled(sig), *rest)
+        return (_spelled(sig), kernels_digest(), *rest)
+
+
+@cache
+def kernels_digest() -> bytes:
+    """Of the sources of this package, whose functions are put into the code of all others."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).digest()
 
 
 def _spelled(typ) -> str:

@@ -82,6 +82,18 @@ def next_access_backwards(blocks, first_row, upcoming, out):
         upcoming[block] = first_row + i
 
 
+@kernel
+def previous_access_forwards(blocks, first_row, latest, out):
+    """Fill out[i] with the row of the access before to blocks[i], walking from the start of a chunk.
+
+    latest: int64[n_blocks] row of the latest earlier access to each block, -1 at first; updated.
+    """
+    for i in range(blocks.size):
+        block = blocks[i]
+        out[i] = latest[block]
+        latest[block] = first_row + i
+
+
 class IdIndex:
     """A growing map from raw int64 ids to dense int32 ids."""
 

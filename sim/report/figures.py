@@ -42,7 +42,7 @@ def latency_cdf(results: Sequence[Result], ax: Axes) -> Axes:
     ax.set(xscale="log", xlabel="latency", ylabel="share of requests answered", ylim=(0, 1.02))
     _time_ticks(ax)
     ax.set_title("Latency")
-    return _finished(ax, legend="lower right" if len(results) > 1 else None)
+    return finished(ax, legend="lower right" if len(results) > 1 else None)
 
 
 def _time_ticks(ax: Axes) -> None:
@@ -83,7 +83,7 @@ def tier_hit_ratio(results: Sequence[Result], ax: Axes) -> Axes:
     ax.set_xticks(np.arange(len(tiers)), tiers)
     ax.set(ylabel="hits / lookups of the tier", ylim=(0, 1))
     ax.set_title("Hit ratio per tier")
-    return _finished(ax, legend="below" if len(results) > 1 else None)
+    return finished(ax, legend="below" if len(results) > 1 else None)
 
 
 def occupancy_over_time(result: Result, ax: Axes) -> Axes:
@@ -95,7 +95,7 @@ def occupancy_over_time(result: Result, ax: Axes) -> Axes:
         ax.plot(rows["time_ns"] / scale, share, label=tier, **_line(nth), markevery=_every(share))
     ax.set(xlabel=f"simulated time ({unit})", ylabel="bytes of blocks / capacity", ylim=(0, 1.05))
     ax.set_title("Occupancy")
-    return _finished(ax, legend="lower right")
+    return finished(ax, legend="lower right")
 
 
 def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
@@ -116,7 +116,7 @@ def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
     ax.set_title("Fragmentation, running mean over samples (faint)")
     if most == 0.0:
         ax.text(0.5, 0.5, "none: every allocator wastes nothing here", ha="center", transform=ax.transAxes)
-    return _finished(ax, legend="below")
+    return finished(ax, legend="below")
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -187,7 +187,7 @@ def _latency_parts(results: Sequence[Result], ax: Axes) -> None:
     ax.set_ylim(len(results) - 0.5, -0.5 - 0.22 * len(results))  # room for the legend above the first bar
     ax.set(xlabel="mean latency (us)")
     ax.set_title("Where the time goes")
-    _finished(ax, legend=None)
+    finished(ax, legend=None)
     ax.legend(loc="upper center", ncols=4, fontsize=8, frameon=False, columnspacing=1.0, handlelength=1.5)
 
 
@@ -220,25 +220,25 @@ def needed(result: Result) -> Result:
 
 def warm_up() -> None:
     """Import what drawing needs, and draw a little, so that the first figure takes no longer than the others."""
-    figure = _new_figure(1, 1)
+    figure = new_figure(1, 1)
     figure.add_subplot().plot([0, 1], [0, 1], **_line(0), label="x")
     _canvas(figure).draw()
 
 
 def save_comparison_figure(results: Sequence[Result], path: str | Path) -> Path:
     """All results side by side as one PNG file. Raises InputError where it cannot be written."""
-    figure = _new_figure(12, 3.2 + 0.42 * len(results) + 1.6, "constrained")
+    figure = new_figure(12, 3.2 + 0.42 * len(results) + 1.6, "constrained")
     policies_side_by_side(results, figure)
     scenario = results[0].manifest["scenario"]
     figure.suptitle(f"{scenario['name']}: eviction policies side by side (* best)", fontsize=12)
-    return _save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
 def _save_one(draw: Callable[[Axes], Axes], path: Path, title: str, legend_below: bool) -> Path:
-    figure = _new_figure(*_SIZE)
+    figure = new_figure(*_SIZE)
     ax = draw(figure.add_subplot())
     _place(ax, f"{title}: {ax.get_title()}", legend_below)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 _SIZE = (6.4, 4.2)  # inches, as all lengths here
@@ -267,7 +267,7 @@ def _place(ax: Axes, title: str, legend_below: bool) -> None:
     ax.set_title(title, fontsize=10, y=1.0)
 
 
-def _new_figure(width: float, height: float, layout: str | None = None) -> Figure:
+def new_figure(width: float, height: float, layout: str | None = None) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=_DPI, layout=layout)
@@ -279,7 +279,7 @@ def _canvas(figure: Figure) -> FigureCanvasAgg:
     return FigureCanvasAgg(figure)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write the figure under another name and rename it, so that no half of a file stays."""
     _canvas(figure)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -323,7 +323,7 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
 
 
-def _finished(ax: Axes, legend: str | None) -> Axes:
+def finished(ax: Axes, legend: str | None) -> Axes:
     ax.grid(True, alpha=0.25)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

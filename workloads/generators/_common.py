@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from sim.errors import InputError
-from sim.trace import BYTES, Chunk, Generator, Option, Trace, build_trace
+from sim.trace import Trace
+from sim.trace_building import Chunk, build_trace
+from sim.trace_options import BYTES, Generator, Option
 
 Draw = Callable[[int, int], np.ndarray]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.trace import Option
+from sim.trace_options import Option
 from workloads.generators._common import ALPHA, OBJECTS, SHUFFLE, Draw, generator, scattered, zipf_draw
 
 

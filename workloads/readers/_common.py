@@ -12,7 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sim.trace import Calls, Chunk, Option, Report, text_ids
+from sim.trace import Calls, text_ids
+from sim.trace_building import Chunk, Report
+from sim.trace_options import Option
 
 KV_BYTES_PER_TOKEN = 131072
 BYTES_PER_TOKEN = Option(

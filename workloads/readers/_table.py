@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sim.trace import Report
+from sim.trace import text_ids
+from sim.trace_building import Report
 
 _BLOCK_BYTES = 8 << 20
 _LONGEST_LINE = 1 << 20
@@ -84,20 +85,21 @@ def text_blocks(
             raise report("missing column", line=1, value=header, candidates=names)
     if len(set(names)) < len(names):
         raise report("two columns of one name", line=1, value=delimiter.join(names))
-    for data in _whole_lines(stream, line, report):
+    for data in whole_lines(stream, line, report):
         columns = _parsed(data, line, names, wanted, delimiter, report)
         if columns is not None:
             yield Block(columns, wanted, data, line)
         line += data.count(b"\n")
 
 
-def _whole_lines(stream: BinaryIO, line: int, report: Report) -> Iterator[bytes]:
+def whole_lines(stream: BinaryIO, line: int, report: Report) -> Iterator[bytes]:
+    """The rest of the file in pieces of some megabytes that end with a line; `line` is the number of the first."""
     rest = b""
     while data := stream.read(_BLOCK_BYTES):
         data = rest + data
         end = data.rfind(b"\n") + 1
         if end == 0 and len(data) > _BLOCK_BYTES:
-            raise report("line too long, so not CSV", line=line)
+            raise report("line too long, so not a text of rows", line=line)
         rest = data[end:]
         if end:
             line += data.count(b"\n", 0, end)
@@ -168,6 +170,23 @@ def whole_numbers(
             "bad number", **block.where(row), field=block.headers[field], value=numbers[row].item(), expected=expected
         )
     return numbers
+
+
+def hashed(block: Block, field: str) -> np.ndarray:
+    """int64[n] ids of a column of text; each distinct text is hashed once a block."""
+    encoded = block[field].dictionary_encode()
+    return text_ids(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+
+
+def one_of(block: Block, field: str, codes: Mapping[str, int], report: Report, expected: str) -> np.ndarray:
+    """int64[n] the code of each text of a column, whatever its case."""
+    from pyarrow import compute
+
+    encoded = compute.utf8_lower(trimmed(block[field])).dictionary_encode()
+    words = encoded.dictionary.to_pylist()
+    if not codes.keys() >= set(words):
+        raise bad_cell(block, field, report, lambda cell: cell.lower() in codes, expected)
+    return np.array([codes[word] for word in words], np.int64)[encoded.indices.to_numpy()]
 
 
 def trimmed(texts):

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sim.trace import Chunk, Option, Reader, Report
+from sim.trace_building import Chunk, Report
+from sim.trace_options import Option, Reader
 from workloads.readers._common import BYTES_PER_TOKEN, CallBuffer, count, ids_of, is_text, json_objects, member, time_of
 
 _S = 1e9

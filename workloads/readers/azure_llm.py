@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sim.trace import Calls, Chunk, Clock, Reader, Report
+from sim.trace import Calls
+from sim.trace_building import Chunk, Clock, Report
+from sim.trace_options import Reader
 from workloads.readers._common import BYTES_PER_TOKEN, is_text
 from workloads.readers._table import header_line, split_line, text_blocks, whole_numbers
 

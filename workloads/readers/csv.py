@@ -1,6 +1,6 @@
 """Any delimited text with a header, its columns found by name or mapped by options.
 
-A row needs an id; times, sizes, operations and tenants are optional. Times count from the first row. An id column of
+A row needs an id; every other column of a trace is optional. Times count from the first row. An id column of
 whole numbers (decimal or 0x) is taken as numbers, any other by a fixed 64-bit hash of its text.
 """
 
@@ -14,9 +14,21 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sim.errors import InputError
-from sim.trace import READ, WRITE, Chunk, Clock, Option, Reader, Report, text_ids
+from sim.trace_building import Chunk, Clock, Report
+from sim.trace_columns import READ, WRITE
+from sim.trace_options import Option, Reader
 from workloads.readers._common import is_text
-from workloads.readers._table import Block, bad_cell, header_line, split_line, text_blocks, trimmed, whole_numbers
+from workloads.readers._table import (
+    Block,
+    bad_cell,
+    hashed,
+    header_line,
+    one_of,
+    split_line,
+    text_blocks,
+    trimmed,
+    whole_numbers,
+)
 
 KNOWN_HEADERS = {
     "id": "id obj_id object_id objid object key block block_id lbn lba page page_id address addr offset",
@@ -25,6 +37,11 @@ KNOWN_HEADERS = {
     "op": "op operation opcode request_type rw io_type",
     "tenant": "tenant tenant_id client client_id vm thread_id",
     "think_ns": "think_ns think think_time",
+    "cost": "cost fetch_cost recompute_cost",
+    "ttl_ns": "ttl_ns ttl",
+    "frequency_hint": "frequency_hint",
+    "prediction": "prediction predicted_next_access",
+    "priority": "priority",
 }
 UNITS_NS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 DELIMITERS = {"auto": "", "comma": ",", "tab": "\t", "semicolon": ";", "space": " ", "pipe": "|"}
@@ -33,6 +50,7 @@ SPELLINGS = {
     READ: "r read 0 get gets load l rd 08 8 28 a8 88 false",
     WRITE: "w write 1 set put add store s wr update replace 0a a 2a aa 8a true",
 }
+_OPERATIONS = "read or write, as a word, a letter or a SCSI code (the option op_names adds spellings)"
 
 
 def sniff(head: bytes, name: str) -> bool:
@@ -62,8 +80,16 @@ def read(stream: BinaryIO, options: dict[str, Any], report: Report) -> Iterator[
             chunk["size_bytes"] = np.full(len(block["id"]), options["size_bytes"], np.int64)
         if "tenant" in block:
             chunk["tenant"] = whole_numbers(block, "tenant", report, at_least=0, at_most=(1 << 31) - 1)
+        if "ttl_ns" in block:
+            chunk["ttl_ns"] = _floats(block, "ttl_ns", report) * _time_unit_ns(wanted["ttl_ns"], options)
+        for field in ("cost", "prediction"):
+            if field in block:
+                chunk[field] = _floats(block, field, report)
+        for field in ("frequency_hint", "priority"):
+            if field in block:
+                chunk[field] = whole_numbers(block, field, report)
         if "op" in block:
-            chunk["op"] = _ops(block, operations, report)
+            chunk["op"] = one_of(block, "op", operations, report, _OPERATIONS)
         yield chunk
 
 
@@ -96,7 +122,11 @@ def _mapped(names: list[str]) -> dict[str, str]:
 def _plain(header: str) -> str:
     """A header in lower case and without its unit, so that time_us and Time [us] are time."""
     text = re.sub(r"[^a-z0-9]+", "_", header.strip().lower()).strip("_")
-    return text if text in ("size_bytes", "arrival_ns", "think_ns") else re.sub(r"_(ns|us|ms|s|bytes)$", "", text)
+    return (
+        text
+        if text in ("size_bytes", "arrival_ns", "think_ns", "ttl_ns")
+        else re.sub(r"_(ns|us|ms|s|bytes)$", "", text)
+    )
 
 
 def _wanted(names: list[str], options: dict[str, Any], report: Report) -> dict[str, str]:
@@ -136,6 +166,25 @@ def _numbers(block: Block, field: str, report: Report) -> np.ndarray:
     raise bad_cell(block, field, report, _is_number, "a number")
 
 
+def _floats(block: Block, field: str, report: Report) -> np.ndarray:
+    """float64[n]; an empty cell is NaN, which says that nothing is known."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    texts = trimmed(block[field])
+    try:
+        return compute.if_else(compute.equal(texts, ""), "nan", texts).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        raise bad_cell(block, field, report, _is_float_or_empty, "a number, or nothing") from None
+
+
+def _is_float_or_empty(cell: str) -> bool:
+    try:
+        return not cell or (float(cell) is not None and "_" not in cell)
+    except ValueError:
+        return False
+
+
 def _is_number(cell: str) -> bool:
     try:
         return math.isfinite(float(cell)) and "_" not in cell
@@ -151,22 +200,16 @@ class _Ids:
 
     def __call__(self, block: Block, report: Report) -> np.ndarray:
         if self.kind == "text":
-            return self._hashed(block)
+            return hashed(block, "id")
         try:
             numbers = whole_numbers(block, "id", report, expected="a whole number (the option ids: text allows any)")
         except InputError:
             if self.kind == "number":
                 raise
             self.kind = "text"
-            return self._hashed(block)
+            return hashed(block, "id")
         self.kind = "number"
         return numbers.view(np.int64)
-
-    @staticmethod
-    def _hashed(block: Block) -> np.ndarray:
-        """Each distinct text is hashed once a block."""
-        encoded = block["id"].dictionary_encode()
-        return text_ids(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
 
 
 def _operations(extra: dict[str, Any], report: Report) -> dict[str, int]:
@@ -179,18 +222,9 @@ def _operations(extra: dict[str, Any], report: Report) -> dict[str, int]:
     return spelled
 
 
-def _ops(block: Block, operations: dict[str, int], report: Report) -> np.ndarray:
-    encoded = block["op"].dictionary_encode()
-    spellings = [text.strip().lower() for text in encoded.dictionary.to_pylist()]
-    if not all(text in operations for text in spellings):
-        expected = "read or write, as a word, a letter or a SCSI code (the option op_names adds spellings)"
-        raise bad_cell(block, "op", report, lambda cell: cell.lower() in operations, expected)
-    return np.array([operations[text] for text in spellings], np.uint8)[encoded.indices.to_numpy()]
-
-
 READER = Reader(
     "csv",
-    "delimited text with a header; columns id, arrival_ns, size_bytes, op, tenant, think_ns by known names or mapping",
+    "delimited text with a header; id, arrival_ns, size_bytes, op, tenant, ttl_ns, ... by known names or mapping",
     ("csv", "tsv", "txt"),
     sniff,
     read,

@@ -7,7 +7,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sim.trace import Chunk, Clock, Option, Reader, Report
+from sim.trace_building import Chunk, Clock, Report
+from sim.trace_options import Option, Reader
 from workloads.readers._common import BYTES_PER_TOKEN, CallBuffer, count, ids_of, is_text, json_objects, member, time_of
 
 _MS = 1e6

@@ -1,0 +1,73 @@
+"""`mrc`: miss-ratio curves, as a table, a figure and CSV."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sim.commands import output
+
+if TYPE_CHECKING:
+    from sim.curves import Point
+
+
+def mrc(
+    trace: str,
+    policies: str,
+    sizes: str | None,
+    points: int,
+    method: str,
+    rate: float,
+    check: bool,
+    ignore_object_size: bool,
+    reader: str | None,
+    seed: int,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Raises InputError for what cannot be replayed so, or a folder that cannot be written."""
+    from sim.curves import errors_against, miss_ratio_curves
+
+    names = [name.strip() for name in policies.split(",") if name.strip()]
+    asked = [size.strip() for size in (sizes or "").split(",") if size.strip()]
+    folder = Path(out) if out is not None else None if as_json else Path("results") / f"{Path(trace).stem}-mrc"
+    if folder is not None:
+        output.make_folder(folder)
+    settings = {"ignore_object_size": ignore_object_size, "reader": reader, "seed": seed}
+    with output.progress(f"mrc {trace}") as progress:
+        curves = miss_ratio_curves(
+            trace, names, asked, points, method, rate, **settings, workers=None, progress=progress
+        )
+        exact = miss_ratio_curves(trace, names, asked, points, progress=progress, **settings) if check else []
+    errors = errors_against(exact, curves) if check else {}
+    if folder is not None:
+        _save(curves, exact, folder)
+    if as_json:
+        output.print_json({"method": method, "rate": rate, "points": [asdict(p) for p in curves], "errors": errors})
+        return
+    unit = "objects" if ignore_object_size else "bytes"
+    output.console().print(output.table(["capacity", *dict.fromkeys(p.policy for p in curves)], _rows(curves, unit)))
+    for policy, (mean, largest) in errors.items():
+        print(f"{policy}: mean absolute error against exact {mean:.4f}, largest {largest:.4f}")
+    print(f"curve and figure: {folder}")
+
+
+def _rows(curves: list[Point], unit: str) -> list[list[str]]:
+    """A row a capacity, a column a policy."""
+    rows: dict[int, list[str]] = {}
+    for point in curves:
+        rows.setdefault(point.capacity, [f"{point.capacity:,} {unit} ({point.share:.2%})"])
+        rows[point.capacity].append(f"{point.miss_ratio:.4f}")
+    return list(rows.values())
+
+
+def _save(curves: list[Point], exact: list[Point], folder: Path) -> None:
+    from sim.report.curve_figures import save_curves
+
+    header = "policy,capacity,share,miss_ratio,byte_miss_ratio"
+    for name, points in (("mrc", curves), ("mrc_exact", exact)):
+        if points:
+            lines = [header, *(",".join(map(str, asdict(point).values())) for point in points)]
+            output.write_text(folder / f"{name}.csv", "\n".join(lines) + "\n")
+    save_curves(curves, exact, folder / "mrc.png")
