@@ -2,7 +2,11 @@
 Succinct Predictions", ICML 2023).
 
 A prediction belongs to an access, and 1 says that the block may leave after it. Blocks count as objects of one size.
-Errors are injected by the policies (`error_rate`), so that one set of predictions serves any rate of them.
+Errors are injected by the policies (`error_rate`), so that one set of predictions serves any rate of them. A trace
+carries them in its column `prediction`:
+
+    prediction = discard_predictions(Trace.from_columns("t", ids=ids), capacity)
+    replay(Trace.from_columns("t", ids=ids, prediction=prediction), "discard_bit:error_rate=0.1", capacity)
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sim import registry
 from sim.engines.columns import make_columns
-from sim.engines.replay import HITS, NO_COLUMN, make_cache, replay_rows
+from sim.engines.replay import HITS, NO_COLUMN, make_cache, replay, replay_rows
 from sim.errors import InputError
 from sim.policy import Context
 from sim.predictions import discard_predictions, phase_predictions
@@ -136,6 +136,16 @@ def test_the_seed_decides_which_predictions_are_wrong():
         counts = [misses(name, trace, 4, seed, prediction, error_rate=0.5) for seed in range(8)]
         assert counts == [misses(name, trace, 4, seed, prediction, error_rate=0.5) for seed in range(8)]
         assert len(set(counts)) > 1
+
+
+def test_a_trace_carries_predictions_into_a_replay():
+    ids = np.random.default_rng(3).integers(0, BLOCKS, 300)
+    prediction = discard_predictions(trace_of(ids), 4)
+    trace = Trace.from_columns("predicted", ids=ids, prediction=prediction)
+    best, found = (replay(trace, policy, 4).hit_ratio for policy in ("belady", "discard_bit"))
+    assert found == best
+    with pytest.raises(InputError, match="'discard_bit' needs the column 'prediction'"):
+        replay(trace_of(ids), "discard_bit", 4)
 
 
 @pytest.mark.parametrize("predict", [discard_predictions, phase_predictions])
