@@ -21,6 +21,12 @@ def rates(trace, policy: str, capacity: str, rounds: int) -> dict:
     return {"policy": policy, "best": max(speeds), "median": median, "hit_ratio": runs[0].hit_ratio}
 
 
+def suitable(trace) -> list[str]:
+    """The policies that need no column which the trace lacks."""
+    names = sim.registry.names(sim.registry.EVICTION)
+    return [name for name in names if set(sim.registry.load(sim.registry.EVICTION, name).needs) <= set(trace.columns)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000_000)
@@ -28,13 +34,13 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--capacity", default="10%")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--policies", default="", help="comma-separated; all by default")
+    parser.add_argument("--policies", default="", help="comma-separated; by default all that the trace suits")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
 
     settings = {"requests": given.requests, "objects": given.objects, "alpha": given.alpha, "arrival": "none"}
     trace = sim.generate("zipf", settings, seed=1).with_next_access()
-    policies = given.policies.split(",") if given.policies else sim.registry.names(sim.registry.EVICTION)
+    policies = given.policies.split(",") if given.policies else suitable(trace)
     rows = []
     for policy in policies:
         rows.append(rates(trace, policy, given.capacity, given.rounds))

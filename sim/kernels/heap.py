@@ -85,6 +85,13 @@ def heap_remove(heap, slot, count, keys, block):
 
 
 @kernel
+def heap_update(heap, slot, count, keys, block):
+    """Put `block`, whose key has changed in `keys`, where that asks."""
+    sift_up(heap, slot, keys, np.int64(slot[block]))
+    sift_down(heap, slot, keys, np.int64(slot[block]), count[0])
+
+
+@kernel
 def heap_pop(heap, slot, count, keys):
     """Take out the block that leaves first; the heap is not empty."""
     block = heap[0]
