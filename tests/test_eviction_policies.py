@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sim.errors import InputError
 from sim.kernels.compile import kernel
 from sim.policy import NEVER, Context, make_request
-from tests import oracles
+from tests import oracles, oracles_sampled
 
 BLOCKS = 24
 JIT = not numba.config.DISABLE_JIT
@@ -42,6 +42,9 @@ FORMS = {
     "s3fifo-library": ("s3fifo", {"as_libcachesim": True, "small_ratio": 0.25}, oracles.S3FifoLibrary),
     "arc": ("arc", {}, oracles.Arc),
     "arc-library": ("arc", {"as_libcachesim": True}, oracles.ArcLibrary),
+    "hyperbolic": ("hyperbolic", {}, oracles_sampled.Hyperbolic),
+    "hyperbolic-weighed": ("hyperbolic", {"samples": 5, "by_size": True, "by_cost": True}, oracles_sampled.Hyperbolic),
+    "belady_size": ("belady_size", {"samples": 7}, oracles_sampled.BeladySize),
 }
 POLICIES = sorted({name for name, _, _ in FORMS.values()})
 SCALED = [form for form in FORMS if form != "arc-library"]  # which do not care about the unit that sizes are given in
@@ -138,7 +141,7 @@ def run_policy(form, capacity, blocks, seed=0, n_blocks=BLOCKS, **rest):
 def run_oracle(form, capacity, blocks, seed=0, **rest):
     _, parameters, oracle = FORMS[form]
     parameters = {key: value for key, value in parameters.items() if key != "as_libcachesim"}
-    if oracle is oracles.Random:
+    if issubclass(oracle, oracles.Random | oracles_sampled.Sampled):
         parameters["seed"] = seed
     return run(oracle(capacity, **parameters), None, capacity, blocks, compiled=False, **rest)
 
