@@ -45,9 +45,13 @@ FORMS = {
     "hyperbolic": ("hyperbolic", {}, oracles_sampled.Hyperbolic),
     "hyperbolic-weighed": ("hyperbolic", {"samples": 5, "by_size": True, "by_cost": True}, oracles_sampled.Hyperbolic),
     "belady_size": ("belady_size", {"samples": 7}, oracles_sampled.BeladySize),
+    "lecar": ("lecar", {}, oracles_sampled.Lecar),
+    "lecar-library": ("lecar", {"as_libcachesim": True}, oracles_sampled.LecarLibrary),
 }
 POLICIES = sorted({name for name, _, _ in FORMS.values()})
-SCALED = [form for form in FORMS if form != "arc-library"]  # which do not care about the unit that sizes are given in
+SCALED = [
+    form for form in FORMS if form not in ("arc-library", "lecar-library")
+]  # which do not care about the unit that sizes are given in
 
 
 def policy_named(name):
