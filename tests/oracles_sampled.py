@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from sim.policy import NEVER
 from tests.oracles import Oracle, Random
 
@@ -12,7 +14,9 @@ class Sampled(Oracle):
     """Base of what draws candidates from a list without gaps, with replacement, and draws from SplitMix64."""
 
     uniform = Random.uniform
-    forget = Random.forget
+
+    def forget(self, block):
+        Random.forget(self, block)
 
     def start(self, seed=0, **parameters):
         self.members, self.rng = [], seed
@@ -153,4 +157,142 @@ class Lecar(Sampled):
 
 
 class LecarLibrary(Lecar):
+    as_library = True
+
+
+class Lhd(Sampled):
+    """Counts by (class, age) in dictionaries of float32, with what a block is in a dictionary of its own."""
+
+    as_library = False
+
+    def begin(self, samples=32, reconfigure_every=1 << 20, max_age=20_000, coarsening_bits=10):
+        self.samples, self.every, self.max_age, self.bits = samples, reconfigure_every, max_age, coarsening_bits
+        classes = range(16)
+        self.counts = {kind: {(c, a): np.float32(0) for c in classes for a in range(max_age)} for kind in "he"}
+        self.density = {(c, a): np.float32((17 + c) / (a + 1)) for c in classes for a in range(max_age)}
+        self.stamp, self.ages, self.explorers, self.recent = {}, {}, set(), [None] * 8
+        self.clock = self.reconfigurations = self.head = 0
+        self.victim_rank = self.objects = self.mass = 0.0
+        self.budget = int(self.capacity * 0.01) if self.as_library else self.capacity * 0.01
+
+    def age(self, block):
+        return min((self.clock - self.stamp[block]) >> self.bits, self.max_age - 1)
+
+    def class_of(self, block):
+        """Of the sum of the last two ages at a hit; of a block without two, the sum is too large to tell."""
+        total = sum(self.ages[block])
+        if total == 0:
+            return 15
+        return next((n for n in range(15) if total << n >= self.max_age), 15)
+
+    def rank(self, block):
+        age = self.age(block)
+        if age == self.max_age - 1:
+            return float(np.finfo(np.float32).min) if self.as_library else 0.0
+        rank = float(self.density[self.class_of(block), age]) / self.size[block]
+        if block in self.explorers:
+            return rank + 1 if self.as_library else math.inf
+        return rank
+
+    def explore(self, block, size):
+        drawn = int(self.uniform() * 32) == 0
+        if drawn and self.budget > 0 and not (self.as_library and self.reconfigurations >= 50):
+            self.explorers.add(block)
+            self.budget -= size
+        return drawn
+
+    def unexplore(self, block):
+        if block in self.explorers:
+            self.explorers.remove(block)
+            self.budget += self.size[block]
+
+    def hit(self, block, request):
+        key = self.class_of(block), self.age(block)
+        self.counts["h"][key] += np.float32(1)
+        self.unexplore(block)
+        self.explore(block, request.size_bytes)
+        self.ages[block] = [self.ages[block][1], self.age(block)]
+        self.stamp[block], self.size[block] = self.clock, request.size_bytes
+        self.advance()
+
+    def insert(self, block, request):
+        self.members.append(block)
+        self.ages[block], self.stamp[block] = [self.max_age, 0], self.clock
+        drawn = self.explore(block, request.size_bytes)
+        if not drawn and self.rank(block) < self.victim_rank:
+            self.recent[self.head % 8] = block
+            self.head += 1
+        self.advance()
+
+    def advance(self):
+        self.clock += 1
+        if self.clock % self.every == 0:
+            self.reconfigure()
+
+    def reconfigure(self):
+        for counted in self.counts.values():
+            for key, value in counted.items():
+                counted[key] = np.float32(float(value) * 0.9)
+        self.coarsen()
+        for c in range(16):
+            self.model(c)
+        self.reconfigurations += 1
+
+    def coarsen(self):
+        self.objects, self.mass = self.objects * 0.9 + len(self.members), self.mass * 0.9 + 1
+        if self.reconfigurations not in (5, 25):
+            return
+        wanted = self.objects / self.mass / (0.01 * self.max_age)
+        bits = next(n for n in range(1, 64) if 1 << n >= wanted)
+        more, self.bits = bits - self.bits, bits
+        self.objects, self.mass = self.objects * 8, self.mass * 8
+        for counted in self.counts.values():
+            for c in range(16):
+                self.rescale(counted, c, more)
+
+    def rescale(self, counted, c, more):
+        old, last = [float(counted[c, a]) for a in range(self.max_age)], self.max_age - 1
+        if more > 0:
+            kept = self.max_age >> more
+            new = [sum(old[a << more : (a + 1) << more]) for a in range(kept)]
+            new += [0.0] * (last - kept) + [old[last]]
+            if kept > last:
+                new = new[: last + 1]
+        elif more < 0:
+            share, first = 1 << -more, self.max_age >> -more
+            tail = old[last]
+            for value in old[first:last]:
+                tail += value
+            new = [old[a >> -more] / share for a in range(last)] + [tail]
+        else:
+            return
+        for a, value in enumerate(new):
+            counted[c, a] = np.float32(value)
+
+    def model(self, c):
+        hits = events = lifetime = 0.0
+        for age in range(self.max_age - 1, -1, -1):
+            hit, eviction = float(self.counts["h"][c, age]), float(self.counts["e"][c, age])
+            hits, events = hits + hit, events + (hit + eviction)
+            lifetime += events
+            if age < self.max_age - 1:
+                self.density[c, age] = np.float32(hits / lifetime if events > 1e-5 else 0.0)
+
+    def victim(self, request):
+        few = self.as_library and self.reconfigurations <= 50
+        candidates = self.drawn(min(8, self.samples) if few else self.samples)
+        candidates += [block for block in self.recent if block in self.members]
+        block = min(candidates, key=self.rank)
+        if self.rank(block) < math.inf:
+            self.victim_rank = 0.9 * self.victim_rank + (1 - 0.9) * self.rank(block)
+        self.counts["e"][self.class_of(block), self.age(block)] += np.float32(1)
+        self.forget(block)
+        return block
+
+    def forget(self, block):
+        self.unexplore(block)
+        super().forget(block)
+
+
+class LhdLibrary(Lhd):
     as_library = True

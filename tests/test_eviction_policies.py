@@ -23,6 +23,7 @@ EXAMPLES = 120 if JIT else 25
 pytestmark = pytest.mark.uncompiled
 compiled_only = pytest.mark.skipif(not JIT, reason="long without compilation")
 
+LHD_OFTEN = {"reconfigure_every": 8, "max_age": 20, "coarsening_bits": 0}
 # what is tested: policy, parameters, oracle
 FORMS = {
     "fifo": ("fifo", {}, oracles.Fifo),
@@ -47,6 +48,13 @@ FORMS = {
     "belady_size": ("belady_size", {"samples": 7}, oracles_sampled.BeladySize),
     "lecar": ("lecar", {}, oracles_sampled.Lecar),
     "lecar-library": ("lecar", {"as_libcachesim": True}, oracles_sampled.LecarLibrary),
+    "lhd": ("lhd", LHD_OFTEN, oracles_sampled.Lhd),
+    "lhd-slow": (
+        "lhd",
+        {"samples": 3, "max_age": 40, "coarsening_bits": 3, "reconfigure_every": 9},
+        oracles_sampled.Lhd,
+    ),
+    "lhd-library": ("lhd", {"as_libcachesim": True} | LHD_OFTEN, oracles_sampled.LhdLibrary),
 }
 POLICIES = sorted({name for name, _, _ in FORMS.values()})
 SCALED = [

@@ -1,6 +1,6 @@
-"""Belady's rule weighed by size: of some blocks drawn at random, the one with the largest product of size and time to its
-next access leaves; one that is not accessed again leaves before all (libCacheSim's bound for many sizes, after Belady
-1966).
+"""Belady's rule weighed by size: of some blocks drawn at random, the one with the largest product of size and time to
+its next access leaves; one that is not accessed again leaves before all (libCacheSim's bound for many sizes, after
+Belady 1966).
 
 With sizes in bytes it hits more often than `belady`, which ignores them, and is no optimum. Needs the index of each
 next access. Candidates are drawn with replacement. Of blocks not accessed again the one that became so last leaves
