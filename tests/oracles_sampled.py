@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from sim.kernels import boosted_trees
 from sim.policy import NEVER
 from tests.oracles import Oracle, Random
 
@@ -296,3 +297,106 @@ class Lhd(Sampled):
 
 class LhdLibrary(Lhd):
     as_library = True
+
+
+class Lrb(Sampled):
+    """What is remembered of a block in a dictionary each; the model is the kernels', which have tests of their own."""
+
+    def begin(self, window, samples, batch, trees, leaves, least_rows, bins, deltas, learning_rate=0.1, by_size=False):
+        self.window, self.samples, self.batch, self.deltas = window, samples, batch, deltas
+        self.least_rows, self.learning_rate, self.by_size = least_rows, learning_rate, by_size
+        self.width = deltas + 12
+        self.model = boosted_trees.make_trees(trees, leaves)
+        self.shop = boosted_trees.make_workshop(batch, self.width, leaves, bins)
+        self.queue, self.known, self.past, self.counters, self.last = [], [], {}, {}, {}
+        self.waiting, self.labelled, self.clock, self.evicted = [], [], 0, False
+
+    def features(self, block, now):
+        """Deltas, size, deltas within the window, counters."""
+        age, past = now - self.last[block], self.past[block]
+        row = [age, *past, *[math.inf] * (self.deltas - 1 - len(past)), self.size[block]]
+        row.append(sum(sum(past[: i + 1]) < self.window for i in range(len(past))))
+        return row + [float(c) * d for c, d in zip(self.counters[block], self.decays(age), strict=True)]
+
+    def decays(self, age):
+        """What is left of each counter after a time; each is the square of the next, slower one."""
+        decays = [math.exp2(-age / 2**19)]
+        for _ in range(9):
+            decays.insert(0, decays[0] * decays[0])
+        return decays
+
+    def label(self, block, distance=None):
+        """The latest samples first."""
+        for one in reversed([one for one in self.waiting if one[0] == block]):
+            self.waiting.remove(one)
+            taken = one[1]
+            after = self.clock - taken if distance is None else distance
+            self.labelled.append((self.features(block, taken), math.log1p(after)))
+            if len(self.labelled) == self.batch:
+                rows = np.array([row for row, _ in self.labelled], np.float32)
+                labels = np.array([label for _, label in self.labelled])
+                model, shop, count = self.model, self.shop, self.batch
+                boosted_trees.train(model, shop, rows, labels, count, self.least_rows, self.learning_rate)
+                self.labelled = []
+
+    def advance(self):
+        self.clock += 1
+        for old in [b for b in self.known if b not in self.queue and self.last[b] == self.clock - self.window]:
+            self.drop(old)
+
+    def access(self, block):
+        self.advance()
+        if block in self.known:
+            self.label(block)
+            delta = self.clock - self.last[block]
+            self.past[block] = [delta, *self.past[block]][: self.deltas - 1]
+            decayed = zip(self.counters[block], self.decays(delta), strict=True)
+            self.counters[block] = [np.float32(1 + float(c) * d) for c, d in decayed]
+            self.last[block] = self.clock
+        if self.evicted and self.known:
+            drawn = self.known[int(self.uniform() * len(self.known))]
+            if len(self.waiting) < self.window:
+                self.waiting.append((drawn, self.clock))
+
+    def drop(self, block):
+        self.label(block, 2 * self.window)
+        self.known[self.known.index(block)] = self.known[-1]
+        self.known.pop()
+
+    def hit(self, block, request):
+        self.access(block)
+        self.queue.remove(block)
+        self.queue.append(block)
+
+    def miss(self, block, request):
+        self.access(block)
+
+    def insert(self, block, request):
+        if block not in self.known:
+            if self.clock in [self.last[one] for one in self.known]:
+                self.advance()
+            self.known.append(block)
+            self.past[block], self.counters[block], self.last[block] = [], [np.float32(0)] * 10, self.clock
+        self.members.append(block)
+        self.queue.append(block)
+
+    def victim(self, request):
+        self.evicted = True
+        block = self.queue[0]
+        if self.model.grown[0] > 0 and self.clock - self.last[block] < self.window:
+            drawn = self.drawn(self.samples)
+            rows = np.array([self.features(one, self.clock) for one in drawn], np.float32)
+            scores = np.zeros(len(drawn))
+            columns, left = np.ascontiguousarray(rows.T), np.zeros(len(drawn), np.uint32)
+            boosted_trees.predict(self.model, columns, len(drawn), left, scores)
+            if self.by_size:
+                scores *= [self.size[one] for one in drawn]
+            block = drawn[int(np.argmax(scores))]
+        self.forget(block)
+        return block
+
+    def forget(self, block):
+        super().forget(block)
+        self.queue.remove(block)
+        if self.clock - self.last[block] >= self.window:
+            self.drop(block)

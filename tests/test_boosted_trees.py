@@ -18,9 +18,13 @@ def learn(features, labels, trees=4, leaves=5, bins=8, least_rows=2, rate=0.5):
     rows, width = features.shape
     model, shop = make_trees(trees, leaves), make_workshop(rows, width, leaves, bins)
     train(model, shop, features, labels, rows, least_rows, rate)
-    predictions = np.zeros(rows)
-    predict(model, features, rows, predictions)
-    return model, predictions
+    return model, predictions_of(model, features)
+
+
+def predictions_of(model, features):
+    predictions, left = np.zeros(len(features)), np.zeros(len(features), np.uint32)
+    predict(model, np.ascontiguousarray(features.T), len(features), left, predictions)
+    return predictions
 
 
 # ---------------------------------------------------------------------------------------------------------- slow oracle
@@ -102,7 +106,7 @@ def test_trees_of_many_rows_leave_over_what_slow_ones_do(seed):
 
 def test_labels_that_are_all_equal_give_one_leaf():
     model, predictions = learn(np.arange(10, dtype=np.float32)[:, None], np.full(10, 3.0))
-    assert (model.feature == -1).all()
+    assert (model.splits == 0).all()
     assert (predictions == 3).all()
 
 
@@ -134,9 +138,7 @@ def test_a_new_model_replaces_the_one_before():
     model, shop = make_trees(2, 4), make_workshop(8, 1, 4, 8)
     train(model, shop, features, np.arange(8.0), 8, 1, 1.0)
     train(model, shop, features, np.full(8, 2.0), 8, 1, 1.0)
-    predictions = np.zeros(8)
-    predict(model, features, 8, predictions)
-    assert (predictions == 2).all()
+    assert (predictions_of(model, features) == 2).all()
 
 
 @pytest.mark.skipif(not JIT, reason="long without compilation")

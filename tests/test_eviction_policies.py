@@ -24,6 +24,7 @@ pytestmark = pytest.mark.uncompiled
 compiled_only = pytest.mark.skipif(not JIT, reason="long without compilation")
 
 LHD_OFTEN = {"reconfigure_every": 8, "max_age": 20, "coarsening_bits": 0}
+LRB_SMALL = {"window": 20, "samples": 6, "batch": 12, "trees": 2, "leaves": 4, "least_rows": 2, "bins": 8, "deltas": 4}
 # what is tested: policy, parameters, oracle
 FORMS = {
     "fifo": ("fifo", {}, oracles.Fifo),
@@ -54,6 +55,8 @@ FORMS = {
         {"samples": 3, "max_age": 40, "coarsening_bits": 3, "reconfigure_every": 9},
         oracles_sampled.Lhd,
     ),
+    "lrb": ("lrb", LRB_SMALL, oracles_sampled.Lrb),
+    "lrb-by-size": ("lrb", LRB_SMALL | {"window": 300, "by_size": True}, oracles_sampled.Lrb),
     "lhd-library": ("lhd", {"as_libcachesim": True} | LHD_OFTEN, oracles_sampled.LhdLibrary),
 }
 POLICIES = sorted({name for name, _, _ in FORMS.values()})
@@ -285,7 +288,19 @@ def test_the_seed_decides_what_random_takes():
     assert run_policy("random", 9, blocks, seed=1) != run_policy("random", 9, blocks, seed=2)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+def bytes_of(state):
+    parts = [field for field in state if isinstance(field, np.ndarray | tuple)]
+    return sum(part.nbytes if isinstance(part, np.ndarray) else bytes_of(part) for part in parts)
+
+
+@pytest.mark.parametrize("deltas, most", [(32, 212), (8, 116)])
+def test_lrb_needs_its_deltas_and_counters_for_each_block(deltas, most):
+    policy, given = policy_named("lrb"), {"deltas": deltas, "batch": 100}
+    small, large = (bytes_of(policy.make_state(Context(100, blocks), given)) for blocks in (1000, 11_000))
+    assert (large - small) / 10_000 <= most
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "lrb"])  # which has no queues, but features
 def test_a_policy_with_queues_needs_at_most_32_bytes_a_block(name):
     state = policy_named(name).make_state(Context(1 << 18, 1 << 20))
     total = sum(field.nbytes for field in state if isinstance(field, np.ndarray))

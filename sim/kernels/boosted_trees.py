@@ -6,6 +6,10 @@ inf stands for a value that is missing, and is larger than all. Before training 
 bins, of one value each where there are so few, else of about equally many rows of a sample; a split is at a bin's upper
 edge, its left child has the values up to it. Of all leaves the one is split next whose best split lowers the squared
 error most, until there are `leaves` or none can be split into children of at least `least_rows` rows.
+
+A tree is asked without walking it (after Lucchese et al., QuickScorer, SIGIR 2015): each split whose answer is "right"
+strikes out the leaves of its left child, and the leftmost leaf that remains is the answer. Splits are tried one after
+the other on many rows at once, which compiles to vector instructions and mispredicts no branch.
 """
 
 from __future__ import annotations
@@ -14,21 +18,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.bitmap import top_bit
+from sim.kernels.compile import inlined, kernel
 
 BINNED_ROWS = 1 << 14  # of which bins are made
-MOST_BINS = 256
+MOST_BINS = 256  # a power of two
+MOST_LEAVES = 32  # a bit each
 SUM, ROWS = 0, 1  # last index of histograms
-FIRST, COUNT, NODE, FEATURE, BIN = range(5)  # columns of leaves
+FIRST, COUNT, ABOVE, FEATURE, BIN = range(5)  # columns of leaves
+ALL = np.uint32(0xFFFFFFFF)
 
 
 class Trees(NamedTuple):
-    """A model. Node 0 of each tree is its root; the right child of a node follows the left one."""
+    """A model; the splits of a tree are numbered as they were made."""
 
-    feature: np.ndarray  # int32[trees, nodes]: what a node asks for, -1 of a leaf
-    left: np.ndarray  # int32[trees, nodes]: left child
-    threshold: np.ndarray  # float32[trees, nodes]: the left child has values up to this
-    value: np.ndarray  # float64[trees, nodes]: what a leaf adds to the prediction
+    feature: np.ndarray  # int32[trees, splits]: what a split asks for
+    threshold: np.ndarray  # float32[trees, splits]: its left child has values up to this
+    spared: np.ndarray  # uint32[trees, splits]: a bit for each leaf that is not in the left child
+    splits: np.ndarray  # int64[trees]: how many the tree has
+    value: np.ndarray  # float64[trees, leaves]: what a leaf adds to the prediction; leaf 0 is the rightmost one
     base: np.ndarray  # float64[1]: mean of the labels
     grown: np.ndarray  # int64[1]: how many trees there are; 0: nothing was learnt yet
 
@@ -37,24 +45,28 @@ class Workshop(NamedTuple):
     """Room for training on up to `rows` rows."""
 
     bins: np.ndarray  # uint8[rows, features]: the bin of each value
-    edges: np.ndarray  # float32[features, bins]: upper edge of each bin but the last
+    edges: np.ndarray  # float32[features, MOST_BINS]: upper edge of each bin but the last, then inf
     edge_count: np.ndarray  # int64[features]
     order: np.ndarray  # uint32[2, rows]: the rows, leaf by leaf; room for parting them
     rest: np.ndarray  # float64[rows]: labels less what the trees so far predict
     histograms: np.ndarray  # float64[leaves, features, bins, 2]: sum of rests, and rows
-    leaves: np.ndarray  # int64[leaves, 5]: first row in order, rows, node of the tree, best split
+    leaves: (
+        np.ndarray
+    )  # int64[leaves, 5]: first row in order, rows, the split above and side (2 split + side), best split
+    above: np.ndarray  # int64[splits]: the split above each split, and side
     gains: np.ndarray  # float64[leaves]: of each leaf's best split
     sorted: np.ndarray  # float32[BINNED_ROWS]
 
 
 def make_trees(trees: int, leaves: int) -> Trees:
-    """Room for a model of up to `trees` trees of up to `leaves` leaves."""
-    shape = (trees, 2 * leaves - 1)
+    """Room for a model of up to `trees` trees of up to `leaves` leaves, at most 32."""
+    shape = (trees, leaves - 1)
     return Trees(
-        feature=np.full(shape, -1, np.int32),
-        left=np.zeros(shape, np.int32),
+        feature=np.zeros(shape, np.int32),
         threshold=np.zeros(shape, np.float32),
-        value=np.zeros(shape, np.float64),
+        spared=np.zeros(shape, np.uint32),
+        splits=np.zeros(trees, np.int64),
+        value=np.zeros((trees, leaves), np.float64),
         base=np.zeros(1, np.float64),
         grown=np.zeros(1, np.int64),
     )
@@ -64,12 +76,13 @@ def make_workshop(rows: int, features: int, leaves: int, bins: int) -> Workshop:
     """Room for training; `bins` at most 256."""
     return Workshop(
         bins=np.zeros((rows, features), np.uint8),
-        edges=np.zeros((features, bins), np.float32),
+        edges=np.zeros((features, MOST_BINS), np.float32),
         edge_count=np.zeros(features, np.int64),
         order=np.zeros((2, rows), np.uint32),
         rest=np.zeros(rows, np.float64),
         histograms=np.zeros((leaves, features, bins, 2), np.float64),
         leaves=np.zeros((leaves, 5), np.int64),
+        above=np.zeros(leaves - 1, np.int64),
         gains=np.zeros(leaves, np.float64),
         sorted=np.zeros(BINNED_ROWS, np.float32),
     )
@@ -113,17 +126,14 @@ def _cut(values, count, edges):
     return cut
 
 
-@kernel
-def _bin_of(edges, count, value):
-    """How many edges are below `value`."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) >> 1
-        if edges[middle] < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+@inlined
+def _bin_of(edges, value):
+    """How many edges are below `value`, found without a branch to mispredict."""
+    at, half = 0, MOST_BINS >> 1
+    while half > 0:
+        at += half if edges[at + half - 1] < value else 0
+        half >>= 1
+    return at
 
 
 @kernel
@@ -135,10 +145,12 @@ def _make_bins(shop, features, rows):
             shop.sorted[count] = features[i, f]
             count += 1
         _sort(shop.sorted, count)
-        shop.edge_count[f] = _cut(shop.sorted, count, shop.edges[f])
-    for i in range(rows):
-        for f in range(shop.edges.shape[0]):
-            shop.bins[i, f] = _bin_of(shop.edges[f], shop.edge_count[f], features[i, f])
+        edges = shop.edges[f]
+        cut = _cut(shop.sorted, count, edges[: shop.histograms.shape[2]])
+        edges[cut:] = np.inf
+        shop.edge_count[f] = cut
+        for i in range(rows):
+            shop.bins[i, f] = _bin_of(edges, features[i, f])
 
 
 @kernel
@@ -213,17 +225,17 @@ def _part(shop, leaf):
 
 
 @kernel
-def _split(shop, trees, tree, leaf, new, nodes):
-    """Split a leaf into itself, the left child, and leaf number `new`; the tree has `nodes` nodes so far."""
-    leaves, node = shop.leaves, shop.leaves[leaf, NODE]
+def _split(shop, trees, tree, leaf, new):
+    """Split a leaf into itself, the left child, and leaf number `new`; it is split number `new - 1` of the tree."""
+    leaves, split = shop.leaves, new - 1
     feature = leaves[leaf, FEATURE]
-    trees.feature[tree, node] = feature
-    trees.threshold[tree, node] = shop.edges[feature, leaves[leaf, BIN]]
-    trees.left[tree, node] = nodes
+    trees.feature[tree, split] = feature
+    trees.threshold[tree, split] = shop.edges[feature, leaves[leaf, BIN]]
+    shop.above[split] = leaves[leaf, ABOVE]
     left = _part(shop, leaf)
     first, count = leaves[leaf, FIRST], leaves[leaf, COUNT]
-    leaves[leaf, COUNT], leaves[leaf, NODE] = left, nodes
-    leaves[new, FIRST], leaves[new, COUNT], leaves[new, NODE] = first + left, count - left, nodes + 1
+    leaves[leaf, COUNT], leaves[leaf, ABOVE] = left, 2 * split
+    leaves[new, FIRST], leaves[new, COUNT], leaves[new, ABOVE] = first + left, count - left, 2 * split + 1
     small, large = (leaf, new) if left <= count - left else (new, leaf)
     histograms = shop.histograms
     if small == leaf:  # the histogram of the whole is where the left child's belongs
@@ -244,13 +256,33 @@ def _swap(one, other):
 
 
 @kernel
+def _settle(shop, trees, tree, leaf, leaves, learning_rate):
+    """Give a leaf of a finished tree its number and value, and tell the splits that have it on their left."""
+    first, count = shop.leaves[leaf, FIRST], shop.leaves[leaf, COUNT]
+    number = 0
+    for other in range(leaves):
+        number += shop.leaves[other, FIRST] > first
+    above = shop.leaves[leaf, ABOVE]
+    while above >= 0:
+        if above & 1 == 0:
+            trees.spared[tree, above >> 1] &= ~np.uint32(np.int64(1) << number)
+        above = shop.above[above >> 1]
+    total = 0.0
+    for i in range(first, first + count):
+        total += shop.rest[shop.order[0, i]]
+    value = learning_rate * total / count
+    trees.value[tree, number] = value
+    for i in range(first, first + count):
+        shop.rest[shop.order[0, i]] -= value
+
+
+@kernel
 def _grow(shop, trees, tree, rows, least_rows, learning_rate):
     """Fit one tree to what is left over, and take its predictions off that."""
-    trees.feature[tree] = -1
-    shop.leaves[0, FIRST], shop.leaves[0, COUNT], shop.leaves[0, NODE] = 0, rows, 0
+    shop.leaves[0, FIRST], shop.leaves[0, COUNT], shop.leaves[0, ABOVE] = 0, rows, -1
     _fill(shop.histograms[0], shop.order, shop.bins, shop.rest, 0, rows)
     _find_split(shop, 0, least_rows)
-    leaves, nodes = 1, 1
+    leaves = 1
     while leaves < shop.gains.size:
         best = 0
         for leaf in range(1, leaves):
@@ -258,20 +290,15 @@ def _grow(shop, trees, tree, rows, least_rows, learning_rate):
                 best = leaf
         if shop.leaves[best, FEATURE] < 0:
             break
-        _split(shop, trees, tree, best, leaves, nodes)
+        _split(shop, trees, tree, best, leaves)
         _find_split(shop, best, least_rows)
         _find_split(shop, leaves, least_rows)
         leaves += 1
-        nodes += 2
+    trees.splits[tree] = leaves - 1
+    for split in range(leaves - 1):
+        trees.spared[tree, split] = ALL
     for leaf in range(leaves):
-        first, count = shop.leaves[leaf, FIRST], shop.leaves[leaf, COUNT]
-        total = 0.0
-        for i in range(first, first + count):
-            total += shop.rest[shop.order[0, i]]
-        value = learning_rate * total / count
-        trees.value[tree, shop.leaves[leaf, NODE]] = value
-        for i in range(first, first + count):
-            shop.rest[shop.order[0, i]] -= value
+        _settle(shop, trees, tree, leaf, leaves, learning_rate)
 
 
 @kernel
@@ -295,16 +322,24 @@ def train(trees, shop, features, labels, rows, least_rows, learning_rate):
 
 
 @kernel
-def predict(trees, features, count, predictions):
-    """Write what the model says of the first `count` rows of features into predictions, float64[at least count]."""
-    feature, left, threshold, value = trees.feature, trees.left, trees.threshold, trees.value
+def _strike_out(left, values, threshold, spared, count):
+    for i in range(count):
+        left[i] &= spared if values[i] > threshold else ALL
+
+
+@kernel
+def predict(trees, features, count, left, predictions):
+    """Write what the model says of `count` rows into predictions, float64[at least count].
+
+    features: float32[features, at least count], a column for each row; left: uint32[at least count], room.
+    """
     for i in range(count):
         predictions[i] = trees.base[0]
     for tree in range(trees.grown[0]):
         for i in range(count):
-            node = np.int64(0)
-            asked = np.int64(feature[tree, 0])
-            while asked >= 0:
-                node = np.int64(left[tree, node]) + (features[i, asked] > threshold[tree, node])
-                asked = np.int64(feature[tree, node])
-            predictions[i] += value[tree, node]
+            left[i] = ALL >> np.uint32(31 - trees.splits[tree])
+        for split in range(trees.splits[tree]):
+            values = features[trees.feature[tree, split]]
+            _strike_out(left, values, trees.threshold[tree, split], trees.spared[tree, split], count)
+        for i in range(count):
+            predictions[i] += trees.value[tree, top_bit(left[i])]
