@@ -400,3 +400,126 @@ class Lrb(Sampled):
         self.queue.remove(block)
         if self.clock - self.last[block] >= self.window:
             self.drop(block)
+
+
+class Cacheus(Sampled):
+    """Lists from the oldest to the newest; frequency, and when a block got it, in dictionaries."""
+
+    def begin(self, new_ratio=0.01, ghost_ratio=0.5, learning_rate=0.0):
+        self.share = {"q": self.capacity * new_ratio}
+        self.share["s"] = self.capacity - self.share["q"]
+        self.lists, self.room = {"s": [], "q": []}, int(self.capacity * ghost_ratio)
+        self.histories, self.weights = [[], []], [0.5, 0.5]
+        self.frequency, self.since, self.known = {}, {}, {}
+        self.new, self.demoted = set(), set()
+        self.rate = [0.0, learning_rate or self.drawn_rate()]
+        self.ratio, self.unlearnt, self.period, self.evicted, self.clock = 0.0, 0, [], False, 0
+
+    def drawn_rate(self):
+        return 0.001 + (1 - 0.001) * self.uniform()
+
+    def residents(self):
+        return self.lists["s"] + self.lists["q"]
+
+    def learn(self, hit):
+        if not self.evicted:
+            return
+        self.period.append(hit)
+        if len(self.period) < len(self.residents()):
+            return
+        ratio, before = sum(self.period) / len(self.period), self.ratio
+        self.ratio, self.period = ratio, []
+        change, rate = self.rate[1] - self.rate[0], self.rate[1]
+        if change != 0:
+            up = (ratio - before) * change > 0
+            following = min(max(rate + abs(rate * change) * (1 if up else -1), 0.001), 1.0)
+            self.unlearnt = 0
+        else:
+            following = rate
+            self.unlearnt += ratio == 0 or ratio <= before
+            if self.unlearnt >= 10:
+                self.unlearnt, following = 0, self.drawn_rate()
+        self.rate = [rate, following]
+
+    def grow(self, name, other, own, size):
+        step = max(1, int(other / max(own, 1) + 0.5)) * size
+        self.share[name] = max(min(self.capacity - size, self.share[name] + step), 0.0)
+        self.share["q" if name == "s" else "s"] = self.capacity - self.share[name]
+
+    def count(self, block, frequency):
+        self.clock += 1
+        self.frequency[block], self.since[block] = frequency, self.clock
+
+    def new_ghosts(self):
+        return sum(block in self.new for block in self.histories[0])
+
+    def demote(self):
+        block = self.lists["s"].pop(0)
+        self.lists["q"].append(block)
+        self.demoted.add(block)
+
+    def hit(self, block, request):
+        self.learn(True)
+        self.count(block, self.frequency[block] + 1)
+        if block in self.lists["s"]:
+            self.lists["s"].remove(block)
+        else:
+            if block in self.demoted:
+                self.grow("s", self.new_ghosts(), len(self.demoted), self.size[block])
+                self.demoted.remove(block)
+            self.lists["q"].remove(block)
+            while self.lists["s"] and self.bytes_of(self.lists["s"]) + self.size[block] > self.share["s"]:
+                self.demote()
+        self.lists["s"].append(block)
+
+    def miss(self, block, request):
+        self.learn(False)
+        self.known.pop(block, None)
+        for expert, history in enumerate(self.histories):
+            if block not in history:
+                continue
+            history.remove(block)
+            self.known[block] = self.frequency[block]
+            if expert == 0 and block in self.new:
+                self.grow("q", len(self.demoted), self.new_ghosts(), self.size[block])
+            mine = self.weights[expert] * math.exp(-self.rate[1])
+            mine = min(max(mine / (mine + self.weights[1 - expert]), 1 - 0.99), 0.99)
+            self.weights[expert], self.weights[1 - expert] = mine, 1 - mine
+
+    def insert(self, block, request):
+        s, q = self.lists["s"], self.lists["q"]
+        self.new.discard(block)
+        if block in self.known:
+            s.append(block)
+            self.count(block, self.known.pop(block) + 1)
+        else:
+            self.count(block, 1)
+            if not self.evicted and not q and self.bytes_of(s) < self.share["s"]:
+                s.append(block)
+                return
+            q_was_short = self.bytes_of(q) < self.share["q"]
+            q.append(block)
+            if not self.evicted and q_was_short:
+                return
+            self.new.add(block)
+        while s and self.bytes_of(s) >= self.share["s"]:
+            self.demote()
+
+    def victim(self, request):
+        self.evicted = True
+        recent = (self.lists["q"] or self.lists["s"])[0]
+        rare = min(self.residents(), key=lambda block: (self.frequency[block], -self.since[block]))
+        if recent == rare:
+            self.forget(recent)
+            return recent
+        expert = 0 if self.uniform() < self.weights[0] else 1
+        block, history = (recent, rare)[expert], self.histories[expert]
+        self.forget(block)
+        history.append(block)
+        while self.bytes_of(history) > self.room:
+            history.pop(0)
+        return block
+
+    def forget(self, block):
+        self.lists["s" if block in self.lists["s"] else "q"].remove(block)
+        self.demoted.discard(block)
