@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import inlined, kernel
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -18,14 +18,25 @@ def make_rng(seed: int) -> np.ndarray:
     return np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64)
 
 
+@inlined
+def following(word):
+    """The state of a generator, as a number, after one more step: for a loop that draws often (see `unit_of`)."""
+    return word + _GOLDEN
+
+
+@inlined
+def unit_of(word):
+    """The float64 in [0, 1) that belongs to a state, as a number."""
+    z = (word ^ (word >> _S30)) * _MIX1
+    z = (z ^ (z >> _S27)) * _MIX2
+    return np.float64((z ^ (z >> _S31)) >> _S11) * _UNIT
+
+
 @kernel
 def uniform(rng):
     """The next float64 in [0, 1)."""
-    rng[0] += _GOLDEN
-    z = rng[0]
-    z = (z ^ (z >> _S30)) * _MIX1
-    z = (z ^ (z >> _S27)) * _MIX2
-    return np.float64((z ^ (z >> _S31)) >> _S11) * _UNIT
+    rng[0] = following(rng[0])
+    return unit_of(rng[0])
 
 
 @kernel
