@@ -225,6 +225,8 @@ def _plugins(plans: Sequence[TierPlan], trace, blocks: int, seed: int) -> tuple[
             choice = getattr(plan, field_name)
             plugin = choice.plugin(kind)
             plugin.check_needs(trace)
+            if plugin.plain:
+                raise InputError(f"policy {plugin.name!r} is a plain Python class, which only a replay can run")
             idle = level == len(plans) - 1 and field_name != "offload"
             context = Context(capacity=plan.capacity_bytes, blocks=1 if idle else blocks, seed=seed + level)
             plugins.append(plugin)

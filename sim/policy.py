@@ -130,7 +130,8 @@ class Plugin:
     """Base of all plugins. `init(context, **parameters)` returns the state; the parameters are its keyword arguments.
 
     needs: trace columns without which the plugin cannot work ("next_access", "address"); over a trace without them it
-    is refused. uses: those that it takes into account where the trace has them ("cost").
+    is refused. uses: those that it takes into account where the trace has them ("cost"). plain: it is a Python class
+    (`sim.plain_policy`), and cannot be compiled.
     Raises InputError where a hook is missing or takes the wrong number of arguments.
     """
 
@@ -143,6 +144,7 @@ class Plugin:
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     doc: str = ""
+    plain: bool = False
     _numba_type_: PluginType = field(init=False, repr=False, default=None)
 
     def __post_init__(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -134,7 +135,7 @@ def replay_rows(policy, state, admission, admission_state, cache, first, columns
 
 def replay(
     trace: Trace | str | os.PathLike,
-    policy: str | EvictionPolicy = "lru",
+    policy: str | EvictionPolicy | type = "lru",
     capacity: str | int = "10%",
     ignore_object_size: bool = False,
     parameters: Mapping[str, Any] | None = None,
@@ -153,12 +154,18 @@ def replay(
     policy, given = plugin_of(registry.EVICTION, policy)
     given = {**given, **(parameters or {})}
     admission, admission_given = plugin_of(registry.ADMISSION, admission)
+    if policy.plain:
+        warnings.warn(f"{policy.name} is a plain Python class: it is not compiled, and replays slowly", stacklevel=2)
     policy.resolve(given), admission.resolve(admission_given)  # a misspelt parameter is told before the trace is read
     trace = with_columns(trace, ignore_object_size, reader, (policy, admission))
     return _Replay(trace, policy, given, admission, admission_given, capacity, ignore_object_size, seed).run(progress)
 
 
 def plugin_of(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[str, Any]]:
+    if isinstance(wanted, type):
+        from sim.plain_policy import plain_policy
+
+        wanted = plain_policy(wanted)
     if isinstance(wanted, Plugin):
         if kind.name != wanted.KIND:
             raise InputError(f"{wanted.name!r} is no {kind.noun}", value=wanted.KIND, expected=kind.name)
@@ -241,9 +248,15 @@ class _Replay:
 
     def _access(self, first: int, columns: Columns) -> None:
         address_of = self.trace.address if "address" in {*self.policy.needs, *self.admission.needs} else NO_COLUMN
-        replay_rows(
-            self.policy, self.state, self.admission, self.admission_state, self.cache, first, columns, address_of
-        )
+        parts = (self.policy, self.state, self.admission, self.admission_state, self.cache)
+        self._kernel()(*parts, first, columns, address_of)
+
+    def _kernel(self) -> Callable:
+        if not self.policy.plain:
+            return replay_rows
+        from sim.plain_policy import replay_plainly
+
+        return replay_plainly
 
     def _check_fault(self) -> None:
         code, index, block = self.cache.fault.tolist()
