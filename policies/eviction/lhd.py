@@ -362,4 +362,6 @@ def remove(state, block):
     _leave(state, np.int64(state.slot[block]))
 
 
-POLICY = EvictionPolicy(name="lhd", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove)
+POLICY = EvictionPolicy(
+    name="lhd", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove, uses=("tenant",)
+)
