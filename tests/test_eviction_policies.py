@@ -96,7 +96,7 @@ FORMS = {
 }
 POLICIES = sorted({name for name, _, _ in FORMS.values()})
 # which do care about the unit that sizes are given in; shares of 1 % are not whole numbers in the test of the others
-UNSCALED = {"arc-library", "clock2qplus-library", "lecar-library", "lirs", "wtinylfu"}
+UNSCALED = {"arc-library", "clock2qplus-library", "lecar-library", "lhd-library", "lirs", "wtinylfu"}
 SCALED = [form for form in FORMS if form not in UNSCALED]
 
 

@@ -48,6 +48,7 @@ def test_lru_agrees_with_an_ordered_dict(ids, capacity, ignore):
     trace = trace_of(ids, size_bytes=SIZES[ids])
     if not ignore:
         capacity += int(trace.block_bytes.min())
+    capacity = min(capacity, trace.n_blocks if ignore else int(trace.block_bytes.sum()))
     result = sim.replay(trace, "lru", capacity, ignore_object_size=ignore)
     hits, hit_bytes, bypassed = lru_hits(ids, sizes.tolist(), capacity)
     assert (result.hits, result.bypassed) == (hits, bypassed)
