@@ -26,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import sim
+from sim.trace_writing import write_oracle_general
 
 ROOT = Path(__file__).parent.parent
 THEIRS = {
@@ -55,19 +56,13 @@ THEIRS = {
     "cacheus": "Cacheus",
     "belady_size": "BeladySize",
 }
-RECORD = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
 
 
 def zipf_file(folder: Path, requests: int, objects: int) -> Path:
     """A Zipf(1.0) trace in libCacheSim's oracleGeneral form."""
     settings = {"requests": requests, "objects": objects, "alpha": 1.0, "arrival": "none"}
-    trace = sim.generate("zipf", settings, seed=1).with_next_access()
-    block, upcoming = trace.column("block"), trace.column("next_access")
-    records = np.zeros(requests, RECORD)
-    records["time"], records["id"], records["size"] = np.arange(requests) // 1000, block + 1, 1
-    records["next"] = np.where(upcoming >= requests, -1, upcoming + 1)  # it counts accesses from 1
     path = folder / "zipf.oracleGeneral"
-    records.tofile(path)
+    write_oracle_general(sim.generate("zipf", settings, seed=1), path, "generated")
     return path
 
 

@@ -22,14 +22,14 @@ from sim.capacity import parse_capacity
 from sim.choice import parse_choice
 from sim.engines.replay import plugin_of, replay, with_columns
 from sim.errors import InputError
+from sim.kernels.compile import kernel
+from sim.kernels.random import following, make_rng, unit_of
 from sim.kernels.stack_distance import stack_distance_histogram
 from sim.trace import Trace
 
 METHODS = ("exact", "shards", "minisim")
 _SMALLEST_SHARE = 0.001  # of the footprint, where the sizes are left to us
-_LOW = np.uint64(30), np.uint64(27), np.uint64(31)
-_MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_STEP = 0x9E3779B97F4A7C15
+_SEEDS_APART = 0xD1342543DE82EF95  # odd, and not the generator's own step: samples of two seeds share nothing
 
 Progress = Callable[[int, int], None]  # sizes done, sizes in all
 
@@ -75,22 +75,27 @@ def miss_ratio_curves(
     if not plugins:
         raise InputError("no policies", expected="at least one, such as lru")
     loaded = with_columns(trace, ignore_object_size, reader, plugins)
-    capacities = _capacities(loaded, sizes, points, ignore_object_size)
     unit_size = ignore_object_size or "size_bytes" not in loaded.columns
+    footprint = _footprint(loaded, unit_size)
+    capacities = _capacities(loaded, sizes, points, unit_size, footprint)
     if method == "shards":
         _check_shards(policies, unit_size)
-        return _points("lru", capacities, _footprint(loaded, unit_size), _shards(loaded, capacities, rate, seed))
-    sampled, scale = (loaded, 1.0) if method == "exact" else (sample(loaded, rate, seed), rate)
+        return _points("lru", capacities, footprint, _shards(loaded, capacities, rate, seed))
+    sampled, scale, corrections = loaded, 1.0, (1.0, 1.0)
+    if method == "minisim":
+        sampled, scale = sample(loaded, rate, seed), rate
+        drawn, whole = _requested(sampled), _requested(loaded)
+        corrections = drawn[0] / (rate * whole[0]), drawn[1] / (rate * whole[1])
     one_pass = {policy for policy in policies if method == "exact" and unit_size and policy == "lru"}
     tasks = [(policy, capacity) for policy in policies if policy not in one_pass for capacity in capacities]
     found = _replays(sampled, tasks, scale, ignore_object_size, seed, workers, progress)
-    drawn, expected = _requested(sampled), _requested(loaded)
-    corrections = [have / (scale * whole) for have, whole in zip(drawn, expected, strict=True)]
     curves = []
     for policy in policies:
-        ratios = (_corrected(found[policy, capacity], corrections) for capacity in capacities if policy not in one_pass)
-        ratios = _stack_curve(loaded, capacities) if policy in one_pass else ratios
-        curves += _points(parse_choice(policy).label, capacities, _footprint(loaded, unit_size), ratios)
+        if policy in one_pass:
+            ratios = _stack_curve(loaded, capacities)
+        else:
+            ratios = [_corrected(found[policy, capacity], corrections) for capacity in capacities]
+        curves += _points(parse_choice(policy).label, capacities, footprint, ratios)
     return curves
 
 
@@ -120,11 +125,7 @@ def _replays(
     found = {}
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         jobs = {
-            pool.submit(_replayed, trace, policy, max(1, round(capacity * scale)), ignore_size, seed): (
-                policy,
-                capacity,
-            )
-            for policy, capacity in tasks
+            pool.submit(_replayed, trace, task[0], round(task[1] * scale), ignore_size, seed): task for task in tasks
         }
         try:
             for job in as_completed(jobs):
@@ -153,14 +154,17 @@ def _footprint(trace: Trace, unit_size: bool) -> int:
     return trace.n_blocks if unit_size else int(trace.block_bytes.sum())
 
 
-def _capacities(trace: Trace, sizes: Iterable[str | int], points: int, ignore_size: bool) -> list[int]:
-    asked = [parse_capacity(size, trace, ignore_size, within_footprint=True) for size in sizes]
+def _capacities(trace: Trace, sizes: Iterable[str | int], points: int, unit_size: bool, footprint: int) -> list[int]:
+    asked = [parse_capacity(size, trace, unit_size, within_footprint=True) for size in sizes]
     if not asked:
-        footprint = _footprint(trace, ignore_size or "size_bytes" not in trace.columns)
-        smallest = 1 if ignore_size else int(trace.block_bytes.min())
-        first = max(smallest, footprint * _SMALLEST_SHARE)
+        first = max(_smallest(trace, unit_size), footprint * _SMALLEST_SHARE)
         asked = [round(float(size)) for size in np.geomspace(first, footprint, points)]
     return sorted(set(asked))
+
+
+def _smallest(trace: Trace, unit_size: bool) -> int:
+    """The least capacity that holds an object."""
+    return 1 if unit_size else int(trace.block_bytes.min())
 
 
 def _check_shards(policies: Sequence[str], unit_size: bool) -> None:
@@ -173,10 +177,8 @@ def _check_shards(policies: Sequence[str], unit_size: bool) -> None:
 
 def _replayed(trace: Trace, policy: str, capacity: int, ignore_size: bool, seed: int) -> tuple[float, float]:
     unit_size = ignore_size or "size_bytes" not in trace.columns
-    smallest = 1 if unit_size else int(trace.block_bytes.min())
-    capacity = min(
-        max(capacity, smallest), _footprint(trace, unit_size)
-    )  # what was scaled down to a sample may not fit
+    # scaled down to a sample it may be too small or too large for it
+    capacity = min(max(capacity, _smallest(trace, unit_size)), _footprint(trace, unit_size))
     run = replay(trace, policy, capacity, ignore_size, seed=seed)
     return run.misses / run.requests, 1 - run.byte_hit_ratio
 
@@ -192,13 +194,16 @@ def _stack_curve(trace: Trace, capacities: list[int]) -> list[tuple[float, float
 
 
 def in_sample(address: np.ndarray, rate: float, seed: int) -> np.ndarray:
-    """bool[blocks]: which of these numbers a hash puts into the sample (SplitMix64's finaliser, Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        z = address.astype(np.uint64) + np.uint64((seed + 1) * _STEP & 0xFFFFFFFFFFFFFFFF)
-        z = (z ^ (z >> _LOW[0])) * _MULTIPLIERS[0]
-        z = (z ^ (z >> _LOW[1])) * _MULTIPLIERS[1]
-        z ^= z >> _LOW[2]
-    return z < np.uint64(min(int(rate * 2.0**64), (1 << 64) - 1))
+    """bool[blocks]: which of these numbers a hash puts into the sample."""
+    chosen = np.empty(address.size, np.bool_)
+    _choose(address, make_rng((seed + 1) * _SEEDS_APART)[0], rate, chosen)
+    return chosen
+
+
+@kernel
+def _choose(address, offset, rate, chosen):
+    for block in range(address.size):
+        chosen[block] = unit_of(following(np.uint64(address[block]) + offset)) < rate
 
 
 def _sampled_blocks(trace: Trace, rate: float, seed: int) -> tuple[np.ndarray, int]:
@@ -213,7 +218,13 @@ def _sampled_blocks(trace: Trace, rate: float, seed: int) -> tuple[np.ndarray, i
 
 
 def sample(trace: Trace, rate: float, seed: int) -> Trace:
-    """The requests for a share `rate` of the objects, in order; a new trace with the same columns."""
+    """The requests for a share `rate` of the objects, in order; a new trace with the same columns.
+
+    Raises InputError for a trace of LLM calls, whose blocks would lose their places in their calls.
+    """
+    if trace.calls is not None:
+        problem = f"trace {trace.name!r} has LLM calls, of which a sample of the blocks would leave pieces;"
+        raise InputError(problem, expected="the method exact, or shards for lru")
     number, _ = _sampled_blocks(trace, rate, seed)
     derived = ("next_access", "previous_access")
     names = sorted(trace.columns - {"block", *derived})

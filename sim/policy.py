@@ -538,11 +538,11 @@ def _digest(functions: Sequence[Callable]) -> str:
 
 @cache
 def _engine_digest() -> bytes:
-    """Of the kernels that plugins are called from, whether or not this process has loaded them."""
+    """Of the kernels that plugins are called from, and of the requests they are passed, loaded already or not."""
     package = Path(__file__).parent
     folders = [package / name for name in ("kernels", "engines", "devices")]
     files = sorted(file for folder in folders for file in folder.glob("*.py"))
-    return b"".join(_source_digest(str(file)) for file in files)
+    return b"".join(_source_digest(str(file)) for file in (*files, __file__))
 
 
 def _reachable_sources(functions: Sequence[Callable]) -> set[str]:

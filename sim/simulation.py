@@ -316,7 +316,8 @@ def compare(
         raise InputError("no policies to compare", file=base.file, field="compare", expected="at least one policy")
     asked = len(choices)
     references = [parse_choice(text) for text in (against, "belady")] if against else []
-    choices += [choice for choice in references if choice not in choices]
+    for choice in references:
+        choices += [choice] if choice not in choices else []
     variants = [with_eviction(base, choice, tier) for choice in choices]
     for choice in choices if out is not None else ():
         check_place(Path(out) / _folder_name(choice))

@@ -1,10 +1,10 @@
 """Deterministic policies against libCacheSim's own code on generated traces; needs the extra `oracle`."""
 
-import numpy as np
 import pytest
 from numba import config
 
 import sim
+from sim.trace_writing import write_oracle_general
 
 libcachesim = pytest.importorskip("libcachesim", reason="pip install -e '.[oracle]'")
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="long without compilation")
@@ -29,13 +29,8 @@ SAME = {
 def generated(request, tmp_path_factory):
     """A trace of ours, and a file of it that the library reads."""
     trace = sim.generate(request.param, {"requests": 40_000, "arrival": "none"}, seed=9).with_next_access()
-    kinds = [("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")]
-    records = np.zeros(trace.n_requests, np.dtype(kinds))
-    upcoming = trace.column("next_access")
-    records["id"], records["size"] = trace.column("block") + 1, 1
-    records["next"] = np.where(upcoming >= trace.n_requests, -1, upcoming + 1)
     path = tmp_path_factory.mktemp("traces") / f"{request.param}.oracleGeneral"
-    records.tofile(path)
+    write_oracle_general(trace, path, "generated")
     return trace, path
 
 

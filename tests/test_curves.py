@@ -8,6 +8,7 @@ import pytest
 import sim
 from sim.curves import in_sample, miss_ratio_curves, sample
 from sim.errors import InputError
+from sim.trace import Calls
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,14 @@ def test_a_sample_takes_all_requests_of_an_object_or_none(zipf):
     assert part.n_blocks == chosen.sum() == pytest.approx(0.2 * zipf.n_blocks, rel=0.15)
     assert part.n_requests == chosen[zipf.column("block")].sum()
     assert set(part.address.tolist()) == set(zipf.address[chosen].tolist())
+
+
+def test_a_sample_would_tear_calls_apart(zipf):
+    each = np.array([1, 1])
+    calls = Calls(each * 1.0, each, each, np.array([0, 2, 3]), each.astype(np.int32), 512)
+    trace = sim.Trace.from_columns("calls", ids=[1, 2, 1], calls=calls)
+    with pytest.raises(InputError, match="has LLM calls"):
+        sample(trace, 0.9, 0)
 
 
 def test_wrong_settings_are_one_line_each(zipf):
