@@ -17,23 +17,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
-from sim.kernels.linked_list import oldest, push_newest, unlink
-from sim.kernels.nodes import (
-    counter_of,
-    make_nodes,
-    place_of,
-    push_node,
-    set_counter,
-    set_place,
-    set_size,
-    size_of,
-    take_node,
+from sim.kernels.compile import inlined
+from sim.kernels.nodes import counter_of, make_nodes, set_counter
+from sim.kernels.probation import (
+    MAIN,
+    NOWHERE,
+    SMALL,
+    check_ratios,
+    lazily_promoted_victim,
+    push,
+    recall,
+    take,
+    was_remembered,
 )
 from sim.policy import EvictionPolicy
 
-SMALL, MAIN, GHOST = 0, 1, 2  # lists, by number
-RECALLED, NOWHERE = 3, 4  # the place of a block that left the ghost queue by this access; of one that is on no list
 MOST_HITS = 3
 
 
@@ -50,10 +48,7 @@ class State(NamedTuple):
 
 
 def init(context, *, small_ratio=0.1, ghost_ratio=0.9, promotion_hits=2, as_libcachesim=False):
-    if not 0 < small_ratio < 1:
-        raise ValueError(f"small_ratio is {small_ratio}; expected between 0 and 1")
-    if not 0 <= ghost_ratio <= 100:
-        raise ValueError(f"ghost_ratio is {ghost_ratio}; expected 0 to 100")
+    check_ratios(small_ratio, ghost_ratio)
     if not 1 <= promotion_hits <= MOST_HITS:
         raise ValueError(f"promotion_hits is {promotion_hits}; expected 1 to {MOST_HITS}")
     small = int(context.capacity * small_ratio)
@@ -71,72 +66,6 @@ def init(context, *, small_ratio=0.1, ghost_ratio=0.9, promotion_hits=2, as_libc
 
 
 @inlined
-def _push(state, block, place):
-    """Put a block that is on no list on one, its hits forgotten."""
-    push_node(state.nodes, state.used, state.queues, block, place)
-    set_counter(state.nodes, block, 0)
-
-
-@inlined
-def _take(state, block):
-    """Take a block off its list."""
-    take_node(state.nodes, state.used, block, NOWHERE)
-
-
-@inlined
-def _remember(state, block):
-    """Make a ghost of `block`, forgetting the oldest ghosts for it."""
-    size = size_of(state.nodes, block)
-    if size > state.ghost_capacity:
-        return
-    while state.used[GHOST] + size > state.ghost_capacity:
-        _take(state, oldest(state.nodes, state.queues + GHOST))
-    _push(state, block, GHOST)
-
-
-@kernel
-def _evict_main(nodes, used, queue):
-    """The victim of the main queue, -1 where that is empty."""
-    while True:
-        block = np.int64(oldest(nodes, queue))
-        if block == queue:
-            return np.int64(-1)
-        hits = counter_of(nodes, block)
-        if hits == 0:
-            take_node(nodes, used, block, NOWHERE)
-            return block
-        set_counter(nodes, block, hits - 1)
-        unlink(nodes, block)
-        push_newest(nodes, queue, block)
-
-
-@inlined
-def _evict_small(state):
-    """The victim of the small queue, or of the main one where a promotion overfills it; -1 where all were promoted."""
-    queue = state.queues + SMALL
-    while True:
-        block = np.int64(oldest(state.nodes, queue))
-        if block == queue:
-            return -1
-        hits = counter_of(state.nodes, block)
-        _take(state, block)
-        if hits < state.promotion_hits:
-            _remember(state, block)
-            return block
-        _push(state, block, MAIN)
-        if not state.as_libcachesim and state.used[MAIN] > state.main_capacity:
-            return _evict_main(state.nodes, state.used, state.queues + MAIN)
-
-
-@inlined
-def _small_is_due(state):
-    """Whether the small queue is to give up a block rather than the main one."""
-    if state.as_libcachesim:
-        return state.used[MAIN] <= state.main_capacity
-    return state.used[SMALL] >= state.small_capacity
-
-
-@inlined
 def on_hit(state, request):
     hits = counter_of(state.nodes, request.block)
     set_counter(state.nodes, request.block, min(hits + 1, MOST_HITS))  # no branch to mispredict
@@ -144,40 +73,25 @@ def on_hit(state, request):
 
 @inlined
 def on_miss(state, request):
-    place = place_of(state.nodes, request.block)
-    if place == GHOST:
-        take_node(state.nodes, state.used, request.block, RECALLED)
-    elif place == RECALLED:
-        set_place(state.nodes, request.block, NOWHERE)  # it was not inserted when it was recalled
+    recall(state, request.block)
 
 
 @inlined
 def evict(state, request):
     state.evicted[0] = 1
-    victim = np.int64(-1)
-    if not _small_is_due(state):
-        victim = _evict_main(state.nodes, state.used, state.queues + MAIN)
-    if victim < 0:
-        victim = _evict_small(state)
-    if victim < 0:  # all of the small queue was promoted
-        victim = _evict_main(state.nodes, state.used, state.queues + MAIN)
-    return victim
+    return lazily_promoted_victim(state)
 
 
 @inlined
 def on_insert(state, request):
-    block = request.block
-    place = place_of(state.nodes, block)
-    if place == GHOST:  # inserted without an access, as by a prefetch
-        _take(state, block)
-    set_size(state.nodes, block, request.size_bytes)
+    returns = was_remembered(state, request)
     fills_main = state.as_libcachesim and state.evicted[0] == 0 and state.used[SMALL] >= state.small_capacity
-    _push(state, block, MAIN if place in (GHOST, RECALLED) or fills_main else SMALL)
+    push(state, request.block, MAIN if returns or fills_main else SMALL)
 
 
 @inlined
 def remove(state, block):
-    _take(state, block)
+    take(state, block)
 
 
 POLICY = EvictionPolicy(

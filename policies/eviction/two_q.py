@@ -17,11 +17,11 @@ import numpy as np
 
 from sim.kernels.compile import inlined
 from sim.kernels.linked_list import oldest, push_newest, unlink
-from sim.kernels.nodes import make_nodes, place_of, push_node, set_place, set_size, size_of, take_node
+from sim.kernels.nodes import make_nodes, place_of
+from sim.kernels.probation import MAIN, NOWHERE, SMALL, push, recall, remember, take, was_remembered
 from sim.policy import EvictionPolicy
 
-A1IN, AM, A1OUT = 0, 1, 2  # lists, by number
-RECALLED, NOWHERE = 3, 4  # the place of a block that left A1out by this access; of one that is on no list
+A1IN, AM = SMALL, MAIN  # the paper's names; A1out holds the ghosts
 
 
 class State(NamedTuple):
@@ -29,7 +29,7 @@ class State(NamedTuple):
     used: np.ndarray  # int64[3]: bytes on each list
     queues: int  # sentinel of A1in; Am and A1out follow
     in_capacity: int
-    out_capacity: int
+    ghost_capacity: int
 
 
 def init(context, *, in_ratio=0.25, out_ratio=0.5):
@@ -42,29 +42,8 @@ def init(context, *, in_ratio=0.25, out_ratio=0.5):
         used=np.zeros(3, np.int64),
         queues=context.blocks,
         in_capacity=int(context.capacity * in_ratio),
-        out_capacity=int(context.capacity * out_ratio),
+        ghost_capacity=int(context.capacity * out_ratio),
     )
-
-
-@inlined
-def _push(state, block, place):
-    push_node(state.nodes, state.used, state.queues, block, place)
-
-
-@inlined
-def _take(state, block):
-    take_node(state.nodes, state.used, block, NOWHERE)
-
-
-@inlined
-def _remember(state, block):
-    """Make a ghost of `block`, forgetting the oldest ghosts for it."""
-    size = size_of(state.nodes, block)
-    if size > state.out_capacity:
-        return
-    while state.used[A1OUT] + size > state.out_capacity:
-        _take(state, oldest(state.nodes, state.queues + A1OUT))
-    _push(state, block, A1OUT)
 
 
 @inlined
@@ -76,38 +55,29 @@ def on_hit(state, request):
 
 @inlined
 def on_miss(state, request):
-    place = place_of(state.nodes, request.block)
-    if place == A1OUT:
-        take_node(state.nodes, state.used, request.block, RECALLED)
-    elif place == RECALLED:
-        set_place(state.nodes, request.block, NOWHERE)  # it was not inserted when it was recalled
+    recall(state, request.block)
 
 
 @inlined
 def evict(state, request):
     if state.used[AM] > 0 and state.used[A1IN] <= state.in_capacity:
         victim = np.int64(oldest(state.nodes, state.queues + AM))
-        _take(state, victim)
+        take(state, victim)
         return victim
     victim = np.int64(oldest(state.nodes, state.queues + A1IN))
-    _take(state, victim)
-    _remember(state, victim)
+    take(state, victim)
+    remember(state, victim)
     return victim
 
 
 @inlined
 def on_insert(state, request):
-    block = request.block
-    place = place_of(state.nodes, block)
-    if place == A1OUT:  # inserted without an access, as by a prefetch
-        _take(state, block)
-    set_size(state.nodes, block, request.size_bytes)
-    _push(state, block, AM if place in (A1OUT, RECALLED) else A1IN)
+    push(state, request.block, AM if was_remembered(state, request) else A1IN)
 
 
 @inlined
 def remove(state, block):
-    _take(state, block)
+    take(state, block)
 
 
 POLICY = EvictionPolicy(
