@@ -30,7 +30,7 @@ _PLACES = {
         "PrefetchPolicy",
         "Request",
     ),
-    "sim.kernels.compile": ("kernel", "inlined"),
+    "sim.kernels.compile": ("kernel", "subroutine", "inlined"),
     "sim.kernels.linked_list": (
         "NEWER",
         "OLDER",

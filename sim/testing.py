@@ -14,6 +14,8 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from numba.core.errors import NumbaError
 from sim.engines.columns import HINTS, make_columns
 from sim.engines.replay import HITS, explain, make_cache, replay_rows, wrong_return
 from sim.errors import InputError
+from sim.kernels.compile import kernel
 from sim.policy import (
     NEVER,
     AdmissionPolicy,
@@ -147,6 +150,13 @@ def _told(function: Callable, hook: str, case: str) -> Callable:
     return call
 
 
+@cache
+def compiled_hooks(plugin: Plugin) -> SimpleNamespace:
+    """The plugin's hooks as compiled functions that Python can call."""
+    hooks = {hook: getattr(plugin, hook) for hook in plugin.HOOKS}
+    return SimpleNamespace(**{hook: function and kernel(function) for hook, function in hooks.items()})
+
+
 def _fresh_state(plugin: Plugin, capacity: int, blocks: int, parameters: dict[str, Any]):
     context = Context(capacity=capacity, blocks=blocks, seed=_SEED)
     try:
@@ -251,7 +261,7 @@ class _Cache:
     """A cache in plain Python under an eviction policy, which notices whatever the policy gets wrong."""
 
     def __init__(self, policy: EvictionPolicy, parameters: dict[str, Any], case: _Case, compiled: bool = False):
-        self.policy = policy if compiled else _Python(policy, case.name)
+        self.policy = compiled_hooks(policy) if compiled else _Python(policy, case.name)
         self.case, self.state = case, _fresh_state(policy, case.capacity, _BLOCKS, parameters)
         self.sizes: dict[int, int] = {}  # of residents
         self.victims: list[int] = []
@@ -434,7 +444,7 @@ def _answer_rules(plugin: Plugin, parameters: dict[str, Any], samples: dict[str,
     """Rules of a plugin that only answers: its answers are of the right type, repeatable, and the same compiled."""
 
     def ask(compiled: bool) -> list:
-        hooks = plugin if compiled else _Python(plugin, "any request")
+        hooks = compiled_hooks(plugin) if compiled else _Python(plugin, "any request")
         return list(answers(hooks, _fresh_state(plugin, 8, _BLOCKS, parameters)))
 
     name = f"{plugin.KIND} policy {plugin.name!r}"
@@ -481,7 +491,7 @@ class _Memory:
     """Allocates and releases at random, and adds up what the allocator says of its bytes."""
 
     def __init__(self, allocator: Allocator, parameters: dict[str, Any], capacity: int, compiled: bool = False):
-        self.hooks = allocator if compiled else _Python(allocator, "random allocations")
+        self.hooks = compiled_hooks(allocator) if compiled else _Python(allocator, "random allocations")
         self.capacity, self.state = capacity, _fresh_state(allocator, capacity, _BLOCKS, parameters)
         self.sizes: dict[int, int] = {}
         self.log: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 
 import numba
 import numpy as np
@@ -194,8 +195,11 @@ def test_decayed_frequency_admits_what_its_oracle_does(blocks, threshold, tens_n
 # ------------------------------------------------------------------------------------------------------------ adaptsize
 
 
+@cache
 def adaptsize():
-    return importlib.import_module("policies.admission.adaptsize")
+    """(hit_ratio, best_limit) of its model."""
+    module = importlib.import_module("policies.admission.adaptsize")
+    return kernel(module.hit_ratio), kernel(module.best_limit)
 
 
 populations = st.lists(st.tuples(st.floats(0.1, 50), st.integers(1, 1000)), min_size=8, max_size=30)
@@ -206,7 +210,8 @@ populations = st.lists(st.tuples(st.floats(0.1, 50), st.integers(1, 1000)), min_
 def test_adaptsize_s_model_finds_the_hit_ratio_that_a_slow_search_does(population, share, log2_limit):
     rates, sizes = (np.array(one, np.float64) for one in zip(*population, strict=True))
     capacity = max(int(share * sizes.sum()), 1)
-    found = adaptsize().hit_ratio(log2_limit, rates, sizes, capacity)
+    hit_ratio, _ = adaptsize()
+    found = hit_ratio(log2_limit, rates, sizes, capacity)
     expected = oracles_llm.model_hit_ratio(2.0**log2_limit, rates.tolist(), sizes.tolist(), capacity)
     assert found == pytest.approx(expected, abs=0.02)
 
@@ -216,10 +221,10 @@ def test_adaptsize_s_model_finds_the_hit_ratio_that_a_slow_search_does(populatio
 def test_adaptsize_takes_a_limit_that_hardly_any_other_beats(population, share):
     rates, sizes = (np.array(one, np.float64) for one in zip(*population, strict=True))
     capacity = max(int(share * sizes.sum()), 2)
-    model = adaptsize()
-    found = model.hit_ratio(model.best_limit(rates, sizes, capacity), rates, sizes, capacity)
+    hit_ratio, best_limit = adaptsize()
+    found = hit_ratio(best_limit(rates, sizes, capacity), rates, sizes, capacity)
     others = np.linspace(0, np.log2(capacity), 60)
-    assert found >= max(model.hit_ratio(one, rates, sizes, capacity) for one in others) - 0.05
+    assert found >= max(hit_ratio(one, rates, sizes, capacity) for one in others) - 0.05
 
 
 def test_adaptsize_admits_by_size_and_tunes_the_limit():

@@ -14,22 +14,14 @@ from hypothesis import strategies as st
 from numba import config
 
 from sim.errors import InputError
-from sim.kernels.bitset import add, contains, discard, first_from, make_bitset
+from sim.kernels import bitset, ordered_index
+from sim.kernels.bitset import make_bitset
 from sim.kernels.compile import kernel
-from sim.kernels.ordered_index import (
-    found,
-    highest_key,
-    highest_peak,
-    insert,
-    make_index,
-    remove_found,
-    replace_found,
-    seek,
-    seek_peak,
-)
+from sim.kernels.ordered_index import found, make_index, remove_found, replace_found
 from sim.kernels.regions import ADDRESS, BYTES, UPPER
 from sim.policy import Context
 from sim.registry import ALLOCATOR, load
+from sim.testing import compiled_hooks
 from tests.allocator_oracle import BestFit, Buddy, FirstFit, Paged, Slab
 
 pytestmark = pytest.mark.uncompiled
@@ -37,7 +29,18 @@ pytestmark = pytest.mark.uncompiled
 BLOCKS = 12
 EXAMPLES = 25 if config.DISABLE_JIT else 120
 NAMES = ["paged", "first_fit", "best_fit", "buddy", "slab"]
+add, contains, discard, first_from = map(kernel, (bitset.add, bitset.contains, bitset.discard, bitset.first_from))
+highest_key, highest_peak, insert = map(
+    kernel, (ordered_index.highest_key, ordered_index.highest_peak, ordered_index.insert)
+)
+seek, seek_peak = map(kernel, (ordered_index.seek, ordered_index.seek_peak))
 few = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def made(name: str, context: Context, parameters: dict | None = None):
+    """An allocator's compiled hooks, and a state of it."""
+    plugin = load(ALLOCATOR, name)
+    return compiled_hooks(plugin), plugin.make_state(context, parameters)
 
 
 class Pair:
@@ -45,8 +48,7 @@ class Pair:
 
     def __init__(self, name: str, capacity: int, parameters: dict, oracle):
         self.name, self.capacity, self.oracle = name, capacity, oracle
-        self.allocator = load(ALLOCATOR, name)
-        self.state = self.allocator.make_state(Context(capacity, BLOCKS), parameters)
+        self.allocator, self.state = made(name, Context(capacity, BLOCKS), parameters)
 
     def allocate(self, block: int, size: int) -> bool:
         if self.name == "slab":
@@ -180,24 +182,21 @@ def test_buddies_are_aligned_to_their_size(pair, steps):
 
 
 def test_a_capacity_that_is_no_power_of_two_is_cut_into_arenas():
-    buddy = load(ALLOCATOR, "buddy")
-    state = buddy.make_state(Context(11 * 16 + 5, 4), {"smallest_bytes": 16})
+    buddy, state = made("buddy", Context(11 * 16 + 5, 4), {"smallest_bytes": 16})
     assert (buddy.free_bytes(state), buddy.largest_free_bytes(state)) == (11 * 16, 8 * 16)
     assert [buddy.allocate(state, block, size * 16) for block, size in enumerate((8, 2, 1, 1))] == [True] * 3 + [False]
     assert list(state.address) == [0, 8 * 16, 10 * 16, -1]
 
 
 def test_paged_loses_only_the_end_of_the_last_page():
-    paged = load(ALLOCATOR, "paged")
-    state = paged.make_state(Context(10 * 4096 + 1, 2))
+    paged, state = made("paged", Context(10 * 4096 + 1, 2))
     assert paged.allocate(state, 0, 3 * 4096 + 1)
     assert (paged.free_bytes(state), paged.internal_bytes(state)) == (6 * 4096, 4095)
     assert paged.largest_free_bytes(state) == paged.free_bytes(state)
 
 
 def test_slabs_grow_by_the_factor_and_return_when_empty():
-    slab = load(ALLOCATOR, "slab")
-    state = slab.make_state(Context(4 << 20, 4))
+    slab, state = made("slab", Context(4 << 20, 4))
     sizes = state.classes[:-1, 0]
     assert list(sizes[:4]) == [64, 80, 104, 136]
     assert sizes[-1] <= 1 << 19 < sizes[-1] * 1.25 + 8
@@ -211,8 +210,7 @@ def test_slabs_grow_by_the_factor_and_return_when_empty():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_misuse_is_refused(name):
-    allocator = load(ALLOCATOR, name)
-    state = allocator.make_state(Context(1 << 24, 3))
+    allocator, state = made(name, Context(1 << 24, 3))
     with pytest.raises(ValueError, match="not placed"):
         allocator.release(state, 0)
     with pytest.raises(ValueError, match="no bytes"):
@@ -247,9 +245,8 @@ def test_a_parameter_out_of_range_is_one_sentence(name, parameters, words):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_memory_of_no_use_refuses_everything(name):
-    allocator = load(ALLOCATOR, name)
     for capacity in (0, 1):
-        state = allocator.make_state(Context(capacity, 2))
+        allocator, state = made(name, Context(capacity, 2))
         assert not allocator.allocate(state, 0, capacity + 1)
         assert allocator.free_bytes(state) == allocator.largest_free_bytes(state) <= capacity
 
@@ -257,8 +254,7 @@ def test_memory_of_no_use_refuses_everything(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_large_tier_costs_little_to_set_up(name):
     """The state grows with the blocks, not with the bytes of a tier."""
-    allocator = load(ALLOCATOR, name)
-    state = allocator.make_state(Context(4 << 40, 1000))
+    allocator, state = made(name, Context(4 << 40, 1000))
     assert all(allocator.allocate(state, block, 1 << 20) for block in range(1000))
     if name != "buddy":
         assert total_bytes(state) < 4 << 20
@@ -270,9 +266,8 @@ def total_bytes(state) -> int:
 
 def churn_until_apart(name: str, blocks: int, operations: int) -> None:
     """Thousands of segments, so that the index has several levels, splits and merges; numbers checked at the end."""
-    allocator = load(ALLOCATOR, name)
     rng = np.random.default_rng(7)
-    state = allocator.make_state(Context(blocks * 600, blocks))
+    allocator, state = made(name, Context(blocks * 600, blocks))
     asked = np.zeros(blocks, np.int64)
     for block, size in zip(rng.integers(0, blocks, operations), rng.integers(1, 2000, operations), strict=True):
         if asked[block]:

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.kernels.boosted_trees import BINNED_ROWS, make_trees, make_workshop, predict, train
+from sim.kernels import boosted_trees
+from sim.kernels.boosted_trees import BINNED_ROWS, make_trees, make_workshop
+from sim.kernels.compile import kernel
 
+predict, train = kernel(boosted_trees.predict), kernel(boosted_trees.train)
 JIT = not numba.config.DISABLE_JIT
 pytestmark = pytest.mark.uncompiled
 

@@ -5,12 +5,12 @@ import heapq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 
-from sim.kernels.event_heap import make_heap, next_event_ns, push, take
+from sim.kernels import event_heap
+from sim.kernels.compile import kernel
+from sim.kernels.event_heap import make_heap
 
-_next_ns = njit(lambda heap: next_event_ns(heap))
-_take = njit(lambda heap: take(heap))
+next_event_ns, push, take = map(kernel, (event_heap.next_event_ns, event_heap.push, event_heap.take))
 
 STEPS = st.lists(st.one_of(st.just(None), st.integers(0, 5)), max_size=80)
 
@@ -27,9 +27,9 @@ def test_events_come_in_order_of_time_and_then_of_entry(steps):
             heapq.heappush(theirs, (float(step), pushed))
             pushed += 1
         elif theirs:
-            assert _next_ns(ours) == theirs[0][0]
-            assert _take(ours) == 100 + heapq.heappop(theirs)[1]
+            assert next_event_ns(ours) == theirs[0][0]
+            assert take(ours) == 100 + heapq.heappop(theirs)[1]
     while theirs:
-        assert _next_ns(ours) == theirs[0][0]
-        assert _take(ours) == 100 + heapq.heappop(theirs)[1]
-    assert _next_ns(ours) == float("inf")
+        assert next_event_ns(ours) == theirs[0][0]
+        assert take(ours) == 100 + heapq.heappop(theirs)[1]
+    assert next_event_ns(ours) == float("inf")

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.kernels.frequency_sketch import MOST, count_access, estimate, make_sketch
+from sim.kernels import frequency_sketch
+from sim.kernels.compile import kernel
+from sim.kernels.frequency_sketch import MOST, make_sketch
 
 NEVER_HALVED = 1 << 40
+count_access, estimate = kernel(frequency_sketch.count_access), kernel(frequency_sketch.estimate)
 pytestmark = pytest.mark.uncompiled
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sim.errors import InputError
 from sim.policy import Context, make_request
+from sim.testing import compiled_hooks
 
 pytestmark = pytest.mark.uncompiled
 BLOCKS = 14
@@ -23,6 +24,12 @@ blocks_of = st.lists(st.integers(0, BLOCKS - 1), min_size=1, max_size=100)
 
 def policy_named(name):
     return importlib.import_module(f"policies.offload.{name}").POLICY
+
+
+def made(name, context, parameters=None):
+    """A policy's compiled hooks, and a state of it."""
+    policy = policy_named(name)
+    return compiled_hooks(policy), policy.make_state(context, parameters)
 
 
 def request(index, block):
@@ -50,8 +57,7 @@ class TwoTiers:
     """One LRU tier above another, with the policy deciding what the lower one gets."""
 
     def __init__(self, name, upper, lower, **parameters):
-        self.policy = policy_named(name)
-        self.state = self.policy.make_state(Context(lower, BLOCKS), parameters)
+        self.policy, self.state = made(name, Context(lower, BLOCKS), parameters)
         self.upper, self.lower = Lru(upper), Lru(lower)
         self.hits = [0, 0]
 
@@ -105,8 +111,8 @@ def lru_hits(capacity, blocks):
     ],
 )
 def test_answers(name, on_insert, on_hit, on_evict, keep):
-    policy = policy_named(name)
-    state, asked = policy.make_state(Context(4, BLOCKS)), request(0, 3)
+    policy, state = made(name, Context(4, BLOCKS))
+    asked = request(0, 3)
     policy.on_access(state, asked)
     assert policy.copy_on_insert(state, asked) == on_insert
     assert policy.copy_on_hit(state, asked) == on_hit
@@ -115,8 +121,7 @@ def test_answers(name, on_insert, on_hit, on_evict, keep):
 
 
 def test_selective_counts_accesses_for_ever():
-    policy = policy_named("write_through_selective")
-    state = policy.make_state(Context(4, BLOCKS), {"threshold": 3})
+    policy, state = made("write_through_selective", Context(4, BLOCKS), {"threshold": 3})
     answers = []
     for index, block in enumerate([1, 2, 1, 1, 2, 1]):
         policy.on_access(state, request(index, block))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.kernels.random import make_rng, uniform
 from sim.policy import AdmissionPolicy
 
@@ -69,7 +69,7 @@ def init(context, *, interval=250_000, smoothing=0.3, initial_bytes=32768.0):
     )
 
 
-@kernel
+@subroutine
 def _estimate(rate, recent, size_of, smoothing, rates, sizes):
     """Take the interval into the rates; those that matter and their sizes are then at the beginning of the scratch."""
     known = 0
@@ -87,7 +87,7 @@ def _estimate(rate, recent, size_of, smoothing, rates, sizes):
     return known
 
 
-@kernel
+@subroutine
 def _resident(rate, burden, time):
     """The probability that a block is in the cache that is admitted with probability e ** -burden."""
     product = rate * time
@@ -97,7 +97,7 @@ def _resident(rate, burden, time):
     return 1.0 / (1.0 + math.exp(min(burden - product, LARGE)))
 
 
-@kernel
+@subroutine
 def _expected(rates, sizes, limit, time):
     """Bytes in the cache, and hits an interval."""
     held = hits = 0.0
@@ -108,7 +108,7 @@ def _expected(rates, sizes, limit, time):
     return held, hits
 
 
-@kernel
+@subroutine
 def hit_ratio(log2_limit, rates, sizes, capacity):
     """What the model expects of c = 2 ** log2_limit."""
     limit, demand, total, largest = 2.0**log2_limit, 0.0, 0.0, 0.0
@@ -133,7 +133,7 @@ def hit_ratio(log2_limit, rates, sizes, capacity):
     return (hits_low + share * (hits_high - hits_low)) / total
 
 
-@kernel
+@subroutine
 def best_limit(rates, sizes, capacity):
     """log2 of the c between 1 and the capacity with which the model hits most often, the largest of near equals."""
     top = math.log2(capacity)
@@ -160,7 +160,7 @@ def best_limit(rates, sizes, capacity):
     return best
 
 
-@kernel
+@subroutine
 def _tune(state):
     known = _estimate(state.rate, state.recent, state.size_of, state.smoothing, state.rates, state.sizes)
     if known > 0:

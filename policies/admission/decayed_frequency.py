@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.policy import AdmissionPolicy
 
 HIGHEST = 1 << 61  # of a count, which can still be doubled
@@ -36,7 +36,7 @@ def init(context, *, threshold=2, decay_ns=6e11, most_blocks=1_000_000):
     return State(counts, counted, decay_at_ns, threshold, decay_ns, most_blocks)
 
 
-@kernel
+@subroutine
 def _decay(counts, counted, by):
     for block in range(counts.size):
         if counts[block] > 0:

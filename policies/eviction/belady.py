@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.bitmap import bit_is_set, clear_bit, last_at_or_below, make_bitmap, set_bit
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.heap import heap_pop, heap_push, heap_remove, make_heap
 from sim.policy import NEVER, EvictionPolicy
 
@@ -131,7 +131,7 @@ def on_insert(state, request):
     _add(state, request.block, request.index, request.next_access)
 
 
-@kernel
+@subroutine
 def evict(state, request):
     if state.counts[DEAD] > 0:
         victim = np.int64(state.heap[state.heap.size - state.counts[DEAD]])

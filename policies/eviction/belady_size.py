@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.pool import add_row, make_pool, take_row
 from sim.kernels.random import following, make_rng, unit_of
 from sim.policy import NEVER, EvictionPolicy
@@ -81,7 +81,7 @@ def on_insert(state, request):
     _add(state, request)
 
 
-@kernel
+@subroutine
 def _draw(rows, count, rng, samples, now):
     """The row of the largest product among those drawn, the first drawn of equals."""
     size, word = np.float64(count[0]), rng[0]

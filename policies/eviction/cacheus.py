@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.frequency_list import (
     GROUP,
     add_frequency,
@@ -129,7 +129,7 @@ def init(context, *, new_ratio=0.01, ghost_ratio=0.5, learning_rate=0.0, as_libc
 # ----------------------------------------------------------------------------------------------------- what both do
 
 
-@kernel
+@subroutine
 def _drawn_rate(rng, as_libcachesim):
     drawn = uniform(rng)
     if as_libcachesim:
@@ -169,7 +169,7 @@ def _enter(state, block, place, frequency):
     state.numbers[RESIDENT] += 1
 
 
-@kernel
+@subroutine
 def _leave(state, block):
     """A resident block leaves its lists; returns the frequency that it had."""
     frequency = frequency_of(state.ranks, state.groups, block)
@@ -195,7 +195,7 @@ def _move(state, block, place):
     _push(state, block, place)
 
 
-@kernel
+@subroutine
 def _demote_oldest(state):
     block = np.int64(oldest(state.nodes, state.queues + S))
     _move(state, block, Q)
@@ -207,7 +207,7 @@ def _demote_oldest(state):
 # -------------------------------------------------------------------------------------------------- the paper's form
 
 
-@kernel
+@subroutine
 def _grow(state, place, other_count, own_count, size):
     """Move the shares of S and Q: `place` gets larger by the ratio of the counts, in blocks as large as this one."""
     step = max(1, np.int64(np.float64(other_count) / np.float64(max(own_count, 1)) + 0.5)) * size
@@ -237,7 +237,7 @@ def _learn(state, hit):
         _adapt(learnt, numbers, state.rng, ratio)
 
 
-@kernel
+@subroutine
 def _adapt(learnt, numbers, rng, ratio):
     rate = learnt[RATE]
     gain, change = ratio - learnt[HIT_RATIO], rate - learnt[RATE_BEFORE]
@@ -265,7 +265,7 @@ def _blame(state, expert):
     weights[1 - expert] = 1 - weights[expert]
 
 
-@kernel
+@subroutine
 def _recall(state, block):
     """A ghost is asked for: learn from it, and forget it."""
     nodes, place = state.nodes, place_of(state.nodes, block)
@@ -278,7 +278,7 @@ def _recall(state, block):
     set_place(nodes, block, RECALLED)
 
 
-@kernel
+@subroutine
 def _remember(state, block, frequency, place):
     """Make a ghost of a block, forgetting the oldest ghosts for it."""
     state.ranks[block, GROUP] = frequency
@@ -292,7 +292,7 @@ def _remember(state, block, frequency, place):
         _take(state, ghost)
 
 
-@kernel
+@subroutine
 def _hit(state, block):
     nodes = state.nodes
     raise_frequency(state.ranks, state.groups, block)
@@ -311,7 +311,7 @@ def _hit(state, block):
     _push(state, block, S)
 
 
-@kernel
+@subroutine
 def _evict(state):
     state.numbers[EVICTED] = 1
     recent = _oldest_of_experts(state)
@@ -326,7 +326,7 @@ def _evict(state):
     return victim
 
 
-@kernel
+@subroutine
 def _insert(state, block):
     nodes, used = state.nodes, state.used
     if place_of(nodes, block) == RECALLED:
@@ -348,7 +348,7 @@ def _insert(state, block):
 # ------------------------------------------------------------------------------------------------ the library's form
 
 
-@kernel
+@subroutine
 def _library_learn(state, hit):
     """The end of the access before: at the end of a period the learning rate adapts. Then one access more."""
     numbers, learnt = state.numbers, state.learnt
@@ -392,7 +392,7 @@ def _expert_remember(state, block, expert):
     state.expert_used[expert] += size_of(state.nodes, block)
 
 
-@kernel
+@subroutine
 def _library_leave(state, block):
     """A block leaves the lists for the history of SR-LRU."""
     was_new = _has(state, block, NEW)
@@ -409,7 +409,7 @@ def _library_trim(state):
         _take(state, np.int64(oldest(state.nodes, state.queues + GHOST_LRU)))
 
 
-@kernel
+@subroutine
 def _library_miss(state, block):
     weights = state.weights
     if _has(state, block, IN_LRU_G):
@@ -422,7 +422,7 @@ def _library_miss(state, block):
     weights[LFU] = 1 - weights[LRU]
 
 
-@kernel
+@subroutine
 def _library_hit(state, block):
     """A hit in Q moves the block to S; marks get lost."""
     raise_frequency(state.ranks, state.groups, block)
@@ -435,7 +435,7 @@ def _library_hit(state, block):
     _library_limit_s(state, 0)
 
 
-@kernel
+@subroutine
 def _library_limit_s(state, size):
     """Demote until S has room for `size` more; what is demoted is no longer new."""
     while state.used[S] > 0 and state.used[S] + size > state.shares[S]:
@@ -444,7 +444,7 @@ def _library_limit_s(state, size):
         _demote_oldest(state)
 
 
-@kernel
+@subroutine
 def _library_evict(state):
     """The victim of an expert, which stays in the history of SR-LRU."""
     recent = _oldest_of_experts(state)
@@ -479,7 +479,7 @@ def _live(state):
     return state.used[S] + state.used[Q]
 
 
-@kernel
+@subroutine
 def _library_insert(state, block, size):
     """Insert a block, and drop what overfills Q. One too large for its list is dropped itself."""
     nodes, numbers, shares = state.nodes, state.numbers, state.shares
@@ -509,7 +509,7 @@ def _library_insert(state, block, size):
     _library_trim(state)
 
 
-@kernel
+@subroutine
 def _late_hit(state, block, size):
     """The library has dropped this block: a miss there, with all that follows from it."""
     state.late_hits[0] += 1

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import NEWER, OLDER, make_lists, push_newest, unlink
 from sim.kernels.nodes import counter_of, make_nodes, place_of, set_counter, set_place, set_size, size_of
 from sim.policy import EvictionPolicy
@@ -125,7 +125,7 @@ def _end_test(nodes, used, hands, cold_target, block):
         _set_place(nodes, used, block, COLD)
 
 
-@kernel
+@subroutine
 def _run_hot_hand(nodes, cold, used, hands, cold_target):
     """Turn the first hot block that was not hit cold, if there is a hot one."""
     while used[HOT] > 0:
@@ -144,7 +144,7 @@ def _run_hot_hand(nodes, cold, used, hands, cold_target):
             set_counter(nodes, block, 0)  # it is at the head as soon as the hand has passed it
 
 
-@kernel
+@subroutine
 def _forget_ghosts(nodes, used, hands, cold_target, capacity):
     """Run the test hand until the ghosts are no more than the capacity."""
     while used[GHOST] > capacity:
@@ -154,7 +154,7 @@ def _forget_ghosts(nodes, used, hands, cold_target, capacity):
             _end_test(nodes, used, hands, cold_target, block)
 
 
-@kernel
+@subroutine
 def _make_hot(nodes, cold, used, hands, cold_target, capacity, block):
     """A block on the clock, on no list of cold ones, was accessed during its test: it becomes hot, others make room."""
     cold_target[0] = min(cold_target[0] + size_of(nodes, block), capacity)
@@ -165,7 +165,7 @@ def _make_hot(nodes, cold, used, hands, cold_target, capacity, block):
         _run_hot_hand(nodes, cold, used, hands, cold_target)
 
 
-@kernel
+@subroutine
 def _evict(nodes, cold, used, hands, cold_target, capacity):
     while True:
         if used[COLD] + used[TESTED] == 0:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import NEWER, OLDER, make_lists, newest, oldest, push_newest, unlink
 from sim.kernels.random import make_rng, uniform
 from sim.policy import EvictionPolicy
@@ -108,7 +108,7 @@ def _unmark_all(links, queue):
     links[marked, NEWER], links[marked, OLDER] = marked, marked
 
 
-@kernel
+@subroutine
 def _access(state, cache, links, place, block, counts):
     """An access in a simulated cache, which puts the block on its list number `place`."""
     if _holds(state, cache, block):
@@ -124,7 +124,7 @@ def _access(state, cache, links, place, block, counts):
     push_newest(links, state.queue + place, block)
 
 
-@kernel
+@subroutine
 def _follow(state, cache):
     """Follow the other one from now on, and sort the resident blocks by whether it holds them."""
     real, agreed, surplus = state.real, state.queue + AGREED, state.queue + SURPLUS
@@ -145,7 +145,7 @@ def _follow(state, cache):
         block = newer
 
 
-@kernel
+@subroutine
 def _simulate(state, block, size_bytes, prediction, counts):
     """One access in both simulated caches; counts: 1 where misses count, 0 for a block that nobody asked for."""
     may_go = prediction == 1
@@ -174,7 +174,7 @@ def on_miss(state, request):
         _simulate(state, request.block, request.size_bytes, request.prediction, 1)
 
 
-@kernel
+@subroutine
 def on_insert(state, request):
     block = request.block
     if not _holds(state, state.followed[0], block):  # inserted without an access, as by a prefetch
@@ -193,7 +193,7 @@ def evict(state, request):
     return victim
 
 
-@kernel
+@subroutine
 def remove(state, block):
     unlink(state.real, block)
     _leave(state, REAL, block)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.heap import heap_pop, heap_push, heap_remove, heap_update, make_heap
 from sim.kernels.linked_list import make_lists, oldest, push_newest, unlink
 from sim.policy import EvictionPolicy
@@ -78,7 +78,7 @@ def on_insert(state, request):
     heap_push(state.heap, state.slot, state.count, state.keys, request.block)
 
 
-@kernel
+@subroutine
 def evict(state, request):
     if state.keys[state.heap[0], DEADLINE_NS] <= request.arrival_ns:
         victim = np.int64(heap_pop(state.heap, state.slot, state.count, state.keys))

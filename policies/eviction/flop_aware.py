@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import make_lists, newest, oldest, push_newest, unlink
 from sim.policy import EvictionPolicy
 
@@ -72,7 +72,7 @@ def _home(saved, slots):
     return np.int64((number * _SCATTER) >> _TOP) & (slots - 1)
 
 
-@kernel
+@subroutine
 def _find(table, values, saved):
     """The slot of the class with this value, or the free one where it would be put."""
     slot = _home(saved, table.size)
@@ -81,7 +81,7 @@ def _find(table, values, saved):
     return slot
 
 
-@kernel
+@subroutine
 def _erase(table, values, saved):
     """Take a class out of the table, and move up those that its slot kept from their home (Knuth, algorithm 6.4R)."""
     mask = table.size - 1
@@ -103,7 +103,7 @@ def _swap(live, place, one, other):
     place[live[one]], place[live[other]] = one, other
 
 
-@kernel
+@subroutine
 def _put(state, block, saved):
     """Make a block the newest of its class, which may have to be made."""
     slot = _find(state.table, state.saved, saved)
@@ -119,7 +119,7 @@ def _put(state, block, saved):
     push_newest(state.links, state.first_list + own, block)
 
 
-@kernel
+@subroutine
 def _take(state, block):
     """Take a block out of its class, which goes with its last block."""
     own = np.int64(state.class_of[block])
@@ -147,7 +147,7 @@ def on_insert(state, request):
     _put(state, request.block, _saved_by(state, request))
 
 
-@kernel
+@subroutine
 def evict(state, request):
     links, accessed, saved = state.links, state.accessed, state.saved
     first, last, least, most = np.int64(1 << 62), np.int64(0), np.inf, -np.inf

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.pool import add_row, make_pool, take_row
 from sim.kernels.random import following, make_rng, unit_of
 from sim.policy import EvictionPolicy
@@ -65,7 +65,7 @@ def _priority(rows, weight, at, now):
     return priority * weight[rows[at, BLOCK]] if weight.size else priority
 
 
-@kernel
+@subroutine
 def _draw(rows, count, weight, rng, samples, now):
     """The row of least priority among those drawn, the first drawn of equals."""
     size, word = np.float64(count[0]), rng[0]

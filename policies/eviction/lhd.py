@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.pool import add_row, make_pool, take_row
 from sim.kernels.random import below, following, make_rng, unit_of
 from sim.policy import EvictionPolicy
@@ -159,7 +159,7 @@ def _age(counts, max_age, stamp):
     return min((counts[CLOCK] - stamp) >> counts[SHIFT], max_age - 1)
 
 
-@kernel
+@subroutine
 def _rank(rows, ages, counts, at, as_libcachesim):
     max_age = ages.shape[2]
     row = rows[at]
@@ -172,7 +172,7 @@ def _rank(rows, ages, counts, at, as_libcachesim):
     return rank
 
 
-@kernel
+@subroutine
 def _choose(rows, slot, count, ages, counts, recent, rng, samples, as_libcachesim):
     """The row of least rank among those drawn and the doubtful newcomers, the first of equals; and its rank."""
     word, size = rng[0], np.float64(count[0])
@@ -194,7 +194,7 @@ def _choose(rows, slot, count, ages, counts, recent, rng, samples, as_libcachesi
     return victim, least
 
 
-@kernel
+@subroutine
 def _model(ages):
     """Hit density of each age: hits expected from it on, over the time expected from it on."""
     _, classes, max_age = ages.shape
@@ -209,7 +209,7 @@ def _model(ages):
             ages[DENSITY, c, age] = hits / lifetime if events > 1e-5 else 0.0
 
 
-@kernel
+@subroutine
 def _compress(counted, bits):
     """Sum the counts of ages that fall together when `bits` more low bits are dropped; the oldest age stays."""
     max_age = counted.size
@@ -223,7 +223,7 @@ def _compress(counted, bits):
         counted[age] = 0.0
 
 
-@kernel
+@subroutine
 def _stretch(counted, bits):
     """Spread the counts of each age over those that it becomes; what gets too old joins the oldest age."""
     last = counted.size - 1
@@ -235,7 +235,7 @@ def _stretch(counted, bits):
         counted[age] = np.float64(counted[age >> bits]) / np.float64(1 << bits)
 
 
-@kernel
+@subroutine
 def _coarsen(ages, counts, averages, blocks):
     """Adapt how many bits of an age are dropped to how many blocks the cache holds on average."""
     averages[OBJECTS] = averages[OBJECTS] * DECAY + blocks
@@ -259,7 +259,7 @@ def _coarsen(ages, counts, averages, blocks):
                 _compress(ages[kind, c], min(more, most))
 
 
-@kernel
+@subroutine
 def _reconfigure(ages, counts, averages, blocks):
     for kind in (HITS, EVICTIONS):
         for c in range(ages.shape[1]):

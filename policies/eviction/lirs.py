@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import make_lists, oldest, push_newest, unlink
 from sim.kernels.nodes import make_nodes, place_of, set_place, set_size, size_of
 from sim.policy import EvictionPolicy
@@ -63,7 +63,7 @@ def _set_place(nodes, used, block, place):
     set_place(nodes, block, place)
 
 
-@kernel
+@subroutine
 def _prune(nodes, links, used, stack):
     """Take off the bottom of S what is not LIR."""
     while True:
@@ -77,7 +77,7 @@ def _prune(nodes, links, used, stack):
         _set_place(nodes, used, block, NOWHERE if place == GHOST else QUEUED)
 
 
-@kernel
+@subroutine
 def _demote(nodes, links, used, stack):
     """The LIR block at the bottom of S becomes the newest of Q."""
     block = np.int64(oldest(nodes, stack))

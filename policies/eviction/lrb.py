@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.boosted_trees import MOST_LEAVES, Trees, Workshop, make_trees, make_workshop, predict, train
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import make_lists, oldest, push_newest, unlink
 from sim.kernels.pool import add_row, make_pool, take_row
 from sim.kernels.random import below, make_rng
@@ -147,7 +147,7 @@ def _check(name: str, value: int, least: int, most: int) -> None:
 # ------------------------------------------------------------------------------------------------------------- features
 
 
-@kernel
+@subroutine
 def _describe(row, facts, past, pasts, counters, window, block, now):
     """Write the features of a remembered block at time `now`, not before its last access."""
     age = now - facts[block, LAST]
@@ -169,7 +169,7 @@ def _describe(row, facts, past, pasts, counters, window, block, now):
         decay *= decay
 
 
-@kernel
+@subroutine
 def _update(facts, past, pasts, counters, block, now):
     """A remembered block is accessed."""
     delta = now - facts[block, LAST]
@@ -191,7 +191,7 @@ def _update(facts, past, pasts, counters, block, now):
 # ------------------------------------------------------------------------------------------------------------- learning
 
 
-@kernel
+@subroutine
 def _label(state, block, distance):
     """All waiting samples of a block get their label: `distance`, or where that is negative the time passed since."""
     numbers, at = state.numbers, np.int64(state.waiting[block])
@@ -273,7 +273,7 @@ def _advance(state):
         _forget(state, old)
 
 
-@kernel
+@subroutine
 def _access(state, block):
     """One access, of `block`: label what waits for it, and sample."""
     _advance(state)
@@ -285,7 +285,7 @@ def _access(state, block):
     _sample(state)
 
 
-@kernel
+@subroutine
 def _leave(state, block):
     """A resident block leaves, and stays remembered unless it is older than the window."""
     unlink(state.links, block)
@@ -321,7 +321,7 @@ def on_insert(state, request):
     push_newest(state.links, state.queue, block)
 
 
-@kernel
+@subroutine
 def _choose(state):
     """The candidate whose next access is predicted to be furthest off, the first drawn of equals."""
     now, samples = state.numbers[CLOCK], state.predictions.size

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.bitmap import top_bit
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import oldest
 from sim.kernels.nodes import make_nodes, place_of, push_node, set_place, set_size, size_of, take_node
 from sim.policy import NEVER, EvictionPolicy
@@ -67,7 +67,7 @@ def _take(state, block):
     take_node(state.nodes, state.used, block, NOWHERE)
 
 
-@kernel
+@subroutine
 def _sink_expired(nodes, used, expiry, times, first, queues, lifetime):
     """Adjust() of the paper: the oldest block of each queue sinks if it has expired.
 

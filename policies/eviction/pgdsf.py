@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.heap import heap_pop, heap_push, heap_remove, heap_update, make_heap
 from sim.policy import EvictionPolicy
 
@@ -57,21 +57,21 @@ def init(context):
     )
 
 
-@kernel
+@subroutine
 def _gain_child(state, block):
     state.nodes[block, CHILDREN] += 1
     if state.nodes[block, CHILDREN] == 1 and state.nodes[block, RESIDENT]:
         heap_remove(state.heap, state.slot, state.count, state.keys, block)
 
 
-@kernel
+@subroutine
 def _lose_child(state, block):
     state.nodes[block, CHILDREN] -= 1
     if state.nodes[block, CHILDREN] == 0 and state.nodes[block, RESIDENT]:
         heap_push(state.heap, state.slot, state.count, state.keys, block)
 
 
-@kernel
+@subroutine
 def _learn(state, block, position):
     """Note the block's place in its call, and its parent, the first time; the depth of a parent is always less."""
     nodes, last = state.nodes, state.notes[LAST]
@@ -94,7 +94,7 @@ def _rank(state, block, size_bytes):
     state.keys[block, ACCESSED] = state.notes[ACCESSES]
 
 
-@kernel
+@subroutine
 def on_hit(state, request):
     block = request.block
     _learn(state, block, request.position)
@@ -109,7 +109,7 @@ def on_miss(state, request):
     _learn(state, request.block, request.position)
 
 
-@kernel
+@subroutine
 def on_insert(state, request):
     block, nodes = request.block, state.nodes
     nodes[block, COMPUTED] += 1
@@ -123,7 +123,7 @@ def on_insert(state, request):
         _gain_child(state, nodes[block, PARENT])
 
 
-@kernel
+@subroutine
 def evict(state, request):
     victim = np.int64(heap_pop(state.heap, state.slot, state.count, state.keys))
     if victim == state.nodes[request.block, PARENT] and state.count[0] > 0:
@@ -142,7 +142,7 @@ def _leave(state, block):
         _lose_child(state, state.nodes[block, PARENT])
 
 
-@kernel
+@subroutine
 def remove(state, block):
     if state.nodes[block, CHILDREN] == 0:
         heap_remove(state.heap, state.slot, state.count, state.keys, block)

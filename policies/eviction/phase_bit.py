@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.random import below, make_rng, uniform
 from sim.policy import EvictionPolicy
 
@@ -89,7 +89,7 @@ def on_insert(state, request):
     _mark(state, request)
 
 
-@kernel
+@subroutine
 def evict(state, request):
     if state.counts[STAYS] + state.counts[GOES] == 0:  # a new phase
         for i in range(state.counts[MARKED]):

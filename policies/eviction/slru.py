@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import oldest, push_newest, unlink
 from sim.kernels.nodes import make_nodes, place_of, push_node, set_size, size_of, take_node
 from sim.policy import EvictionPolicy
@@ -103,7 +103,7 @@ def _enter(state, block):
     _push(state, block, 0)
 
 
-@kernel
+@subroutine
 def _enter_late(state, block):
     """A hit on a block that waits to leave: libCacheSim makes room and inserts it again."""
     state.late_hits[0] += 1

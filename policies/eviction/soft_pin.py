@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.heap import heap_pop, heap_push, heap_remove, make_heap
 from sim.kernels.linked_list import make_lists, oldest, push_newest, unlink
 from sim.policy import EvictionPolicy
@@ -75,7 +75,7 @@ def init(context, *, lease_ns=5e9, pin_ns=1.8e12, pin_priority=1, evict_pinned=T
     )
 
 
-@kernel
+@subroutine
 def _put(state, block, now_ns):
     """Put a block that is in neither heap into its own, with its pin renewed if one was asked for."""
     if not state.asked[block]:
@@ -86,7 +86,7 @@ def _put(state, block, now_ns):
     heap_push(state.pinned, state.slot, state.pinned_count, state.keys, block)
 
 
-@kernel
+@subroutine
 def _unpin(state, block):
     """Take a block out of the heap of the pinned, and into neither."""
     state.pin_end_ns[block] = NO_PIN
@@ -94,7 +94,7 @@ def _unpin(state, block):
     heap_remove(state.pinned, state.slot, state.pinned_count, state.keys, block)
 
 
-@kernel
+@subroutine
 def _take(state, block):
     if state.pin_end_ns[block] != NO_PIN:
         _unpin(state, block)
@@ -102,7 +102,7 @@ def _take(state, block):
         heap_remove(state.free, state.slot, state.free_count, state.keys, block)
 
 
-@kernel
+@subroutine
 def _end_pins(state, now_ns):
     """Free the blocks whose pin has ended; those pinned longest ago are the first."""
     block = np.int64(oldest(state.links, state.queue))
@@ -112,7 +112,7 @@ def _end_pins(state, now_ns):
         block = np.int64(oldest(state.links, state.queue))
 
 
-@kernel
+@subroutine
 def on_hit(state, request):
     block = request.block
     state.clock[0] += 1
@@ -123,7 +123,7 @@ def on_hit(state, request):
     _put(state, block, request.arrival_ns)
 
 
-@kernel
+@subroutine
 def on_insert(state, request):
     block = request.block
     state.clock[0] += 1
@@ -138,7 +138,7 @@ def _may_go(state, heap, count, now_ns):
     return count[0] > 0 and state.keys[heap[0], LEASE_NS] <= now_ns
 
 
-@kernel
+@subroutine
 def evict(state, request):
     now_ns = request.arrival_ns
     _end_pins(state, now_ns)

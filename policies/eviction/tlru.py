@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import OLDER, make_lists, newest, oldest, push_newest, unlink
 from sim.policy import EvictionPolicy
 
@@ -51,7 +51,7 @@ def init(context, *, threshold_blocks=8, next_prompt_blocks=2):
     )
 
 
-@kernel
+@subroutine
 def _end_call(links, accessed, position, length, first, blocks, kept, spare):
     """Tell the resident blocks of a call of `blocks` blocks how long it was, and sort out those beyond `spare`.
 

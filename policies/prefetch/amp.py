@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.policy import PrefetchPolicy
 
 # columns of streams: a flag; address used last; ends of the set fetched last and of the one before; p, g; last use
@@ -63,7 +63,7 @@ def init(context, *, degree=64, step=4, streams=32, table_size=4096, fetch_ns=0.
     )
 
 
-@kernel
+@subroutine
 def _stream_of(streams, address):
     """The stream that expects this address, as one of those fetched or the one after them; NONE where none does."""
     for i in range(streams.shape[0]):
@@ -72,7 +72,7 @@ def _stream_of(streams, address):
     return NONE
 
 
-@kernel
+@subroutine
 def _begin(state, address):
     """A new stream, which has come to `address`, in place of the one unused for longest."""
     streams, oldest = state.streams, 0
@@ -86,7 +86,7 @@ def _begin(state, address):
     return oldest
 
 
-@kernel
+@subroutine
 def _fetch(state, at, now_ns, proposals):
     """Ask for the stream's next set; how many addresses."""
     stream = state.streams[at]
@@ -98,7 +98,7 @@ def _fetch(state, at, now_ns, proposals):
     return stream[DEGREE]
 
 
-@kernel
+@subroutine
 def _advance(state, at, address, hit, now_ns, proposals):
     """A stream that comes to an address ahead of it; how many are to be fetched."""
     stream = state.streams[at]
@@ -120,7 +120,7 @@ def _advance(state, at, address, hit, now_ns, proposals):
     return 0
 
 
-@kernel
+@subroutine
 def propose(state, request, hit, proposals):
     address, recent = request.address, state.recent
     state.accesses[0] += 1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.policy import PrefetchPolicy
 
 USED, ADDRESS, COUNT, SUCCESSORS = 0, 1, 2, 3  # columns of the table: a flag, its address, and how many successors
@@ -35,7 +35,7 @@ def init(context, *, degree=4, table_size=65536, on="miss"):
     return State(np.zeros((table_size, SUCCESSORS + degree), np.int64), np.zeros(2, np.int64), on == "miss")
 
 
-@kernel
+@subroutine
 def _learn(entry, address, successor):
     """Put the successor before the others of an address; the one that followed longest ago makes room."""
     if not entry[USED] or entry[ADDRESS] != address:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.policy import PrefetchPolicy
 
 USED, ADDRESS, TOTAL = 0, 1, 2  # columns of nodes: a flag, the address, and the sum over its edges
@@ -51,7 +51,7 @@ def init(context, *, degree=4, lookahead=4, min_chance=0.1, edges=16, table_size
     )
 
 
-@kernel
+@subroutine
 def _add(node, targets, counts, target):
     """Add 1 to the edge to `target`, which is made where there is none."""
     at = 0
@@ -66,7 +66,7 @@ def _add(node, targets, counts, target):
     targets[at], counts[at] = target, 1
 
 
-@kernel
+@subroutine
 def _choose(node, targets, counts, min_chance, most, proposals):
     """Write the targets of the likeliest edges, of equal ones the first; how many."""
     chosen, before, before_at = 0, node[TOTAL] + 1, np.int64(-1)
@@ -84,7 +84,7 @@ def _choose(node, targets, counts, min_chance, most, proposals):
     return chosen
 
 
-@kernel
+@subroutine
 def propose(state, request, hit, proposals):
     nodes, targets, counts, recent = state.nodes, state.targets, state.counts, state.recent
     address, rows = request.address, state.nodes.shape[0]

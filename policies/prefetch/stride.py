@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.policy import PrefetchPolicy
 
 TENANT, LAST, STRIDE, TRUST = 0, 1, 2, 3  # columns of the table
@@ -32,7 +32,7 @@ def init(context, *, degree=1, table_size=256):
     return State(np.zeros((table_size, 4), np.int64), degree)
 
 
-@kernel
+@subroutine
 def _learn(entry, address):
     """Move the entry on by one access; whether its stride can now be trusted."""
     stride = address - entry[LAST]

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.bitset import BitSet, add, contains, discard, first_from, make_bitset
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.policy import Allocator
 
 _FREE, _INTERNAL = 0, 1
@@ -69,14 +69,14 @@ def _add_arenas(bits, starts, units):
             at += 1 << order
 
 
-@kernel
+@subroutine
 def _order(smallest_bytes, size_bytes):
     """The smallest order that holds so many bytes: how many binary digits the number of units less one has."""
     units = (size_bytes + smallest_bytes - 1) // smallest_bytes
     return math.frexp(np.float64(units - 1))[1]
 
 
-@kernel
+@subroutine
 def _split(bits, starts, free, order):
     """Take out the free block with that number in the set and keep its low end of that order; its place in units."""
     discard(bits, free)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.bitset import BitSet, add, contains, discard, first_from, make_bitset
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.kernels.regions import (
     FREE,
     Regions,
@@ -114,7 +114,7 @@ def _make_classes(sizes, slab_bytes, context):
     return classes
 
 
-@kernel
+@subroutine
 def _class_of(classes, size_bytes):
     """The lowest row whose chunks hold so many bytes; the row after the last class where none does."""
     low, high = 0, classes.shape[0] - 1
@@ -127,12 +127,12 @@ def _class_of(classes, size_bytes):
     return low
 
 
-@kernel
+@subroutine
 def _slab_of(classes, number, chunk):
     return (chunk - classes[number, _FIRST_CHUNK]) // classes[number, _PER_SLAB] + classes[number, _FIRST_SLAB]
 
 
-@kernel
+@subroutine
 def _open_slab(state, number):
     """Take a slab from the pool for a class, as its newest; False where there is none."""
     if not find_lowest(state.pool, state.pool.unit):
@@ -150,7 +150,7 @@ def _open_slab(state, number):
     return True
 
 
-@kernel
+@subroutine
 def _close_slab(state, number, slab):
     """Return a slab without a used chunk to the pool."""
     row = state.classes[number]
@@ -167,7 +167,7 @@ def _close_slab(state, number, slab):
     give_back(state.pool, slab)
 
 
-@kernel
+@subroutine
 def _released_chunk(classes, released, number):
     """Take a chunk of the class that was given back, _NONE where there is none."""
     chunk = first_from(released, classes[number, _FIRST_CHUNK])
@@ -177,7 +177,7 @@ def _released_chunk(classes, released, number):
     return chunk
 
 
-@kernel
+@subroutine
 def _unused_chunk(classes, number):
     """Take the first chunk never used of the newest slab, which there is."""
     slab, within = classes[number, _NEWEST], classes[number, _USED]
@@ -188,7 +188,7 @@ def _unused_chunk(classes, number):
     return first + within
 
 
-@kernel
+@subroutine
 def _place_in_slabs(state, block, size_bytes):
     if not find_lowest(state.pool, size_bytes):
         return False
@@ -197,14 +197,14 @@ def _place_in_slabs(state, block, size_bytes):
     return True
 
 
-@kernel
+@subroutine
 def _note(blocks, totals, block, size_bytes, chunk, taken):
     blocks[block, _ASKED], blocks[block, _CHUNK] = size_bytes, chunk
     totals[_FREE] -= taken
     totals[_INTERNAL] += taken - size_bytes
 
 
-@kernel
+@subroutine
 def _forget(blocks, totals, block, taken):
     totals[_FREE] += taken
     totals[_INTERNAL] -= taken - blocks[block, _ASKED]

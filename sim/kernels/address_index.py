@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import kernel, subroutine
 
 _EMPTY = -1
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: neighbours get slots far apart
@@ -22,7 +22,7 @@ def make_address_index(address_of: np.ndarray, room: int) -> tuple[np.ndarray, n
     return keys, values
 
 
-@kernel
+@subroutine
 def find_or_add(keys, values, address, new_block):
     """The block at `address`; where there is none, `new_block` is put there and returned."""
     mask = keys.size - 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
@@ -32,12 +32,12 @@ def make_bitset(size: int) -> BitSet:
     return BitSet(words=np.zeros(sum(lengths), np.uint64), starts=np.cumsum([0, *lengths]))
 
 
-@kernel
+@subroutine
 def contains(bits, number):
     return bits.words[number >> 6] & _mask(number) != _ZERO
 
 
-@kernel
+@subroutine
 def add(bits, number):
     """Put in a number; nothing changes where it is in already."""
     for level in range(bits.starts.size - 1):
@@ -49,7 +49,7 @@ def add(bits, number):
         number >>= 6
 
 
-@kernel
+@subroutine
 def discard(bits, number):
     """Take out a number; nothing changes where it is not in."""
     for level in range(bits.starts.size - 1):
@@ -60,7 +60,7 @@ def discard(bits, number):
         number >>= 6
 
 
-@kernel
+@subroutine
 def first_from(bits, number):
     """The lowest member that is at least `number`, -1 where there is none."""
     levels = bits.starts.size - 1
@@ -74,7 +74,7 @@ def first_from(bits, number):
     return -1
 
 
-@kernel
+@subroutine
 def _descend(bits, level, number):
     """The lowest member under bit `number` of a level."""
     while level > 0:
@@ -83,12 +83,12 @@ def _descend(bits, level, number):
     return number
 
 
-@kernel
+@subroutine
 def _mask(number):
     return _ONE << np.uint64(number & 63)
 
 
-@kernel
+@subroutine
 def _lowest_bit(word):
     """The position of the lowest bit of a word that is not 0: of a power of two the exponent is exact."""
     return math.frexp(np.float64(word & ~(word - _ONE)))[1] - 1

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -39,7 +39,7 @@ def _hashes(number):
     return np.int64(spread & _LOW), np.int64(spread >> _S32) | 1
 
 
-@kernel
+@subroutine
 def bloom_has(bloom, number):
     """Whether the number is in, or looks as if."""
     at, step = _hashes(number)
@@ -52,7 +52,7 @@ def bloom_has(bloom, number):
     return True
 
 
-@kernel
+@subroutine
 def bloom_add(bloom, number):
     at, step = _hashes(number)
     mask = bloom.words.size * 64 - 1
@@ -62,7 +62,7 @@ def bloom_add(bloom, number):
         at += step
 
 
-@kernel
+@subroutine
 def bloom_clear(bloom):
     for word in range(bloom.words.size):
         bloom.words[word] = _ZERO

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.bitmap import top_bit
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 
 BINNED_ROWS = 1 << 14  # of which bins are made
 MOST_BINS = 256  # a power of two
@@ -88,7 +88,7 @@ def make_workshop(rows: int, features: int, leaves: int, bins: int) -> Workshop:
     )
 
 
-@kernel
+@subroutine
 def _sort(values, count):
     """Sort the first `count` values, with Shell's method."""
     gap = 1
@@ -105,7 +105,7 @@ def _sort(values, count):
         gap //= 3
 
 
-@kernel
+@subroutine
 def _cut(values, count, edges):
     """Upper edges of the bins of sorted values; returns how many."""
     distinct = 1
@@ -136,7 +136,7 @@ def _bin_of(edges, value):
     return at
 
 
-@kernel
+@subroutine
 def _make_bins(shop, features, rows):
     step = (rows + BINNED_ROWS - 1) // BINNED_ROWS
     for f in range(shop.edges.shape[0]):
@@ -153,7 +153,7 @@ def _make_bins(shop, features, rows):
             shop.bins[i, f] = _bin_of(edges, features[i, f])
 
 
-@kernel
+@subroutine
 def _fill(histogram, order, bins, rest, first, count):
     """Sum rests and rows by feature and bin, over the rows of a leaf."""
     for f in range(histogram.shape[0]):
@@ -169,7 +169,7 @@ def _fill(histogram, order, bins, rest, first, count):
             histogram[f, b, ROWS] += 1.0
 
 
-@kernel
+@subroutine
 def _subtract(whole, part):
     for f in range(whole.shape[0]):
         for b in range(whole.shape[1]):
@@ -177,7 +177,7 @@ def _subtract(whole, part):
             whole[f, b, ROWS] -= part[f, b, ROWS]
 
 
-@kernel
+@subroutine
 def _find_split(shop, leaf, least_rows):
     """Note the best split of a leaf: the first of those that lower the squared error most. No gain: there is none."""
     histogram, edge_count = shop.histograms[leaf], shop.edge_count
@@ -204,7 +204,7 @@ def _find_split(shop, leaf, least_rows):
     shop.leaves[leaf, BIN] = best_bin
 
 
-@kernel
+@subroutine
 def _part(shop, leaf):
     """Move the rows of a leaf that its split sends left before the others, in their order; returns how many."""
     first, count = shop.leaves[leaf, FIRST], shop.leaves[leaf, COUNT]
@@ -224,7 +224,7 @@ def _part(shop, leaf):
     return left
 
 
-@kernel
+@subroutine
 def _split(shop, trees, tree, leaf, new):
     """Split a leaf into itself, the left child, and leaf number `new`; it is split number `new - 1` of the tree."""
     leaves, split = shop.leaves, new - 1
@@ -247,7 +247,7 @@ def _split(shop, trees, tree, leaf, new):
         _subtract(histograms[large], histograms[new])
 
 
-@kernel
+@subroutine
 def _swap(one, other):
     for f in range(one.shape[0]):
         for b in range(one.shape[1]):
@@ -255,7 +255,7 @@ def _swap(one, other):
                 one[f, b, k], other[f, b, k] = other[f, b, k], one[f, b, k]
 
 
-@kernel
+@subroutine
 def _settle(shop, trees, tree, leaf, leaves, learning_rate):
     """Give a leaf of a finished tree its number and value, and tell the splits that have it on their left."""
     first, count = shop.leaves[leaf, FIRST], shop.leaves[leaf, COUNT]
@@ -276,7 +276,7 @@ def _settle(shop, trees, tree, leaf, leaves, learning_rate):
         shop.rest[shop.order[0, i]] -= value
 
 
-@kernel
+@subroutine
 def _grow(shop, trees, tree, rows, least_rows, learning_rate):
     """Fit one tree to what is left over, and take its predictions off that."""
     shop.leaves[0, FIRST], shop.leaves[0, COUNT], shop.leaves[0, ABOVE] = 0, rows, -1
@@ -301,7 +301,7 @@ def _grow(shop, trees, tree, rows, least_rows, learning_rate):
         _settle(shop, trees, tree, leaf, leaves, learning_rate)
 
 
-@kernel
+@subroutine
 def train(trees, shop, features, labels, rows, least_rows, learning_rate):
     """Learn a new model from the first `rows` rows of features, float32[rows, features], and their labels.
 
@@ -321,13 +321,13 @@ def train(trees, shop, features, labels, rows, least_rows, learning_rate):
     trees.grown[0] = trees.feature.shape[0]
 
 
-@kernel
+@subroutine
 def _strike_out(left, values, threshold, spared, count):
     for i in range(count):
         left[i] &= spared if values[i] > threshold else ALL
 
 
-@kernel
+@subroutine
 def predict(trees, features, count, left, predictions):
     """Write what the model says of `count` rows into predictions, float64[at least count].
 

@@ -11,39 +11,69 @@ import numpy as np
 from numba import njit, typeof, types
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
+from numba.core.registry import CPUDispatcher
 
-_KERNEL = {"error_model": "numpy", "_nrt": False, "nogil": True}
 _ALL_BUT_SIGN = (1 << 63) - 1
-INLINED = {**_KERNEL, "forceinline": True}
+_KERNEL = {"error_model": "numpy", "_nrt": False, "nogil": True, "no_cfunc_wrapper": True}
+_SUBROUTINE = {**_KERNEL, "no_cpython_wrapper": True}
+INLINED = {**_SUBROUTINE, "forceinline": True}
 
 
 def kernel(function: Callable) -> Callable:
-    """Compile `function` on first use and keep the machine code on disk.
+    """Compile `function`, which Python calls, on first use, and keep the machine code on disk.
 
     Reference counting is off (`_nrt=False`): a helper or hook called in a hot loop would otherwise take and drop a
     count on every array of its state at every call, which costs a factor of five to ten. A kernel can therefore
     not allocate: its arrays are made before the call. A function that has no file of its own (typed at a prompt) or
-    closes over values is compiled anew in each process.
+    closes over values is compiled anew in each process. Of a subroutine it makes a kernel.
     """
     return _compile(function, _KERNEL)
 
 
+def subroutine(function: Callable) -> Callable:
+    """As `kernel`, for what only compiled code calls; called from Python, it runs as plain Python.
+
+    Most of the time that a small function takes to compile would go into turning Python's objects into its arguments.
+    """
+    return _as_subroutine(_compile(function, _SUBROUTINE))
+
+
 def inlined(function: Callable) -> Callable:
-    """As `kernel`, and put into its callers' code: for what a hot loop calls with a large state.
+    """As `subroutine`, and put into its callers' code: for what a hot loop calls with a large state.
 
     A state travels as one argument for each field of each array, hundreds of them; a call would spend longer on passing
     them than on its work.
     """
-    return _compile(function, INLINED)
+    return _as_subroutine(_compile(function, INLINED))
 
 
 def _compile(function: Callable, options: Mapping[str, object]) -> Callable:
+    function = getattr(function, "py_func", function)
     try:
         compiled = njit(cache=function.__closure__ is None, **options)(function)
     except RuntimeError:  # numba: "no locator available", there is no file to keep a cache beside
         return njit(**options)(function)
     if isinstance(getattr(compiled, "_cache", None), FunctionCache):
         compiled._cache.__class__ = _Cache
+        compiled._cache.options = repr(sorted(options.items()))
+    return compiled
+
+
+class _Subroutine(CPUDispatcher):
+    """Machine code without an entry from Python."""
+
+    def __call__(self, *arguments, **named):
+        with np.errstate(over="ignore"):  # machine words wrap around
+            return self.py_func(*arguments, **named)
+
+    def get_call_template(self, args, kws):
+        """As Numba's, but not compiled anew for each constant that it is called with."""
+        return super().get_call_template(tuple(map(types.unliteral, args)), kws)
+
+
+def _as_subroutine(compiled: Callable) -> Callable:
+    if isinstance(compiled, CPUDispatcher):  # not where compilation is off
+        compiled.__class__ = _Subroutine
     return compiled
 
 
@@ -52,12 +82,13 @@ class _Cache(FunctionCache):
 
     Numba's own index holds the types themselves, and with them references to every class of state that anyone ever
     passed: reading it imports all their modules, and fails for everybody once one of them is gone. And it knows a
-    function's own file only, though the code of what the function calls is part of its machine code.
+    function's own file only, though the code of what the function calls is part of its machine code; nor does it know
+    with which options a function was compiled.
     """
 
     def _index_key(self, sig, codegen):
         _, *rest = super()._index_key(sig, codegen)
-        return (_spelled(sig), kernels_digest(), *rest)
+        return (_spelled(sig), self.options, kernels_digest(), *rest)
 
 
 @cache

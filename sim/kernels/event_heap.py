@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 
 SIZE, NEXT_ENTRY, TAKEN = 0, 1, 2
 
@@ -30,7 +30,7 @@ def make_heap(capacity: int) -> EventHeap:
     return EventHeap(np.zeros(capacity), entry, what, np.zeros(3, np.int64))
 
 
-@kernel
+@subroutine
 def push(heap, time_ns, what):
     """Add an event."""
     entry = heap.size[NEXT_ENTRY]
@@ -69,7 +69,7 @@ def take(heap):
     return heap.what[0]
 
 
-@kernel
+@subroutine
 def _close(heap):
     """Move the last event from its place to that of the one taken."""
     last = heap.size[SIZE] - 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 
 MOST = 15  # a counter's largest value
 ROWS = 4
@@ -98,7 +98,7 @@ def count_access(sketch, block, period):
         _halve(sketch.words, sketch.door, sketch.added)
 
 
-@kernel
+@subroutine
 def _halve(words, door, added):
     for word in range(words.size):
         words[word] = (words[word] >> _ONE) & _HALVED

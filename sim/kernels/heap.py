@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 
 
 def make_heap(blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -17,7 +17,7 @@ def make_heap(blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.zeros(blocks, np.uint32), np.zeros(blocks, np.uint32), np.zeros(1, np.int64)
 
 
-@kernel
+@subroutine
 def precedes(keys, a, b):
     """Whether block `a` leaves before block `b`."""
     if keys[a, 0] != keys[b, 0]:
@@ -26,7 +26,7 @@ def precedes(keys, a, b):
     return keys[a, last] < keys[b, last]
 
 
-@kernel
+@subroutine
 def sift_up(heap, slot, keys, at):
     """Move the block at place `at` towards the root as far as its key asks."""
     block = heap[at]
@@ -41,7 +41,7 @@ def sift_up(heap, slot, keys, at):
     slot[block] = at
 
 
-@kernel
+@subroutine
 def sift_down(heap, slot, keys, at, size):
     """Move the block at place `at` away from the root as far as its key asks."""
     block = heap[at]
@@ -59,7 +59,7 @@ def sift_down(heap, slot, keys, at, size):
     slot[block] = at
 
 
-@kernel
+@subroutine
 def heap_push(heap, slot, count, keys, block):
     """Add `block`, whose key is already in `keys`."""
     size = count[0]
@@ -68,7 +68,7 @@ def heap_push(heap, slot, count, keys, block):
     sift_up(heap, slot, keys, size)
 
 
-@kernel
+@subroutine
 def heap_remove(heap, slot, count, keys, block):
     """Take out `block`; its key must still be the one that it has in the heap."""
     size = count[0] - 1
@@ -84,14 +84,14 @@ def heap_remove(heap, slot, count, keys, block):
         sift_down(heap, slot, keys, at, size)
 
 
-@kernel
+@subroutine
 def heap_update(heap, slot, count, keys, block):
     """Put `block`, whose key has changed in `keys`, where that asks."""
     sift_up(heap, slot, keys, np.int64(slot[block]))
     sift_down(heap, slot, keys, np.int64(slot[block]), count[0])
 
 
-@kernel
+@subroutine
 def heap_pop(heap, slot, count, keys):
     """Take out the block that leaves first; the heap is not empty."""
     block = heap[0]

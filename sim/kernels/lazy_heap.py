@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 
 KEY, SECOND, BLOCK = 0, 1, 2
 
@@ -49,13 +49,13 @@ def lazy_push(lazy, block, key, second):
     _sift_up(lazy.entries, lazy.slot, size, key, second, block)
 
 
-@kernel
+@subroutine
 def lazy_remove(lazy, block):
     """Take out a block that is in the heap."""
     _close(lazy.entries, lazy.slot, lazy.count, np.int64(lazy.slot[block]))
 
 
-@kernel
+@subroutine
 def lazy_pop(lazy):
     """Take out the block with the smallest key; the heap is not empty."""
     entries, keys = lazy.entries, lazy.keys

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 
 NEWER, OLDER = 0, 1
 
@@ -22,7 +22,7 @@ def make_lists(blocks: int, lists: int = 1) -> np.ndarray:
     return links
 
 
-@kernel
+@subroutine
 def push_newest(links, sentinel, block):
     """Put `block`, which is on no list, at the newest end of the list of `sentinel`."""
     head = links[sentinel, OLDER]
@@ -32,7 +32,7 @@ def push_newest(links, sentinel, block):
     links[sentinel, OLDER] = block
 
 
-@kernel
+@subroutine
 def push_oldest(links, sentinel, block):
     """Put `block`, which is on no list, at the oldest end of the list of `sentinel`."""
     tail = links[sentinel, NEWER]
@@ -42,7 +42,7 @@ def push_oldest(links, sentinel, block):
     links[sentinel, NEWER] = block
 
 
-@kernel
+@subroutine
 def unlink(links, block):
     """Take `block` off the list that it is on."""
     newer, older = links[block, NEWER], links[block, OLDER]
@@ -50,13 +50,13 @@ def unlink(links, block):
     links[older, NEWER] = newer
 
 
-@kernel
+@subroutine
 def oldest(links, sentinel):
     """The block at the oldest end, or `sentinel` itself where the list is empty."""
-    return links[sentinel, NEWER]
+    return np.int64(links[sentinel, NEWER])
 
 
-@kernel
+@subroutine
 def newest(links, sentinel):
     """The block at the newest end, or `sentinel` itself where the list is empty."""
-    return links[sentinel, OLDER]
+    return np.int64(links[sentinel, OLDER])

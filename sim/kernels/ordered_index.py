@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 
 FANOUT = 24
 _THIN = FANOUT // 4  # a node with fewer entries is combined with a neighbour
@@ -43,7 +43,7 @@ def make_index(entries: int) -> Index:
     )
 
 
-@kernel
+@subroutine
 def seek(index, key, second):
     """Go to the first entry that is not below (key, second); False where there is none."""
     node = index.cursor[_ROOT]
@@ -56,7 +56,7 @@ def seek(index, key, second):
     return slot < index.counts[node]
 
 
-@kernel
+@subroutine
 def seek_peak(index, least):
     """Go to the first entry whose `second` is at least `least`; False where there is none."""
     node = index.cursor[_ROOT]
@@ -70,14 +70,14 @@ def seek_peak(index, least):
     return True
 
 
-@kernel
+@subroutine
 def found(index):
     """The value of the entry that was sought."""
     leaf, slot = _at(index.cursor, index.cursor[_HEIGHT])
     return index.nodes[leaf, _VALUE, slot]
 
 
-@kernel
+@subroutine
 def replace_found(index, key, second):
     """Change key and second of the entry that was sought to ones that leave it where it is in the order."""
     leaf, slot = _at(index.cursor, index.cursor[_HEIGHT])
@@ -86,7 +86,7 @@ def replace_found(index, key, second):
     _refresh(index, before, second)
 
 
-@kernel
+@subroutine
 def insert(index, key, second, value):
     """Add an entry; (key, second) is not in the index yet."""
     if index.counts[index.cursor[_ROOT]] == FANOUT:
@@ -105,7 +105,7 @@ def insert(index, key, second, value):
     _refresh(index, 0, second)
 
 
-@kernel
+@subroutine
 def remove_found(index):
     """Take out the entry that was sought."""
     height = index.cursor[_HEIGHT]
@@ -125,7 +125,7 @@ def remove_found(index):
     _shrink(index)
 
 
-@kernel
+@subroutine
 def highest_key(index):
     """The key of the last entry, 0 where there is none."""
     root = index.cursor[_ROOT]
@@ -133,20 +133,20 @@ def highest_key(index):
     return index.nodes[root, _KEY, last] if last >= 0 else 0
 
 
-@kernel
+@subroutine
 def highest_peak(index):
     """The greatest `second` of all entries, 0 where there is none."""
     return _peak(index.nodes, index.counts, index.cursor[_ROOT])
 
 
-@kernel
+@subroutine
 def _below(nodes, node, slot, key, second):
     """Is the entry at `slot` below (key, second)?"""
     own = nodes[node, _KEY, slot]
     return own < key or (own == key and nodes[node, _SECOND, slot] < second)
 
 
-@kernel
+@subroutine
 def _rank(nodes, counts, node, key, second):
     """How many entries of the node are below (key, second)."""
     slot, count = 0, counts[node]
@@ -157,13 +157,13 @@ def _rank(nodes, counts, node, key, second):
     return slot
 
 
-@kernel
+@subroutine
 def _at(cursor, level):
     """Node and slot of the path at a level."""
     return cursor[_PATH + 2 * level], cursor[_PATH + 2 * level + 1]
 
 
-@kernel
+@subroutine
 def _step(index, level, node, slot):
     """Note the step in the path and give the child; below a leaf that number means nothing, and none may be there."""
     index.cursor[_PATH + 2 * level] = node
@@ -171,7 +171,7 @@ def _step(index, level, node, slot):
     return index.nodes[node, _VALUE, min(slot, FANOUT - 1)]
 
 
-@kernel
+@subroutine
 def _peak(nodes, counts, node):
     peak = 0
     for slot in range(counts[node]):
@@ -179,7 +179,7 @@ def _peak(nodes, counts, node):
     return peak
 
 
-@kernel
+@subroutine
 def _write(nodes, leaf, slot, key, second, value):
     nodes[leaf, _KEY, slot] = key
     nodes[leaf, _SECOND, slot] = second
@@ -187,7 +187,7 @@ def _write(nodes, leaf, slot, key, second, value):
     nodes[leaf, _PEAK, slot] = second
 
 
-@kernel
+@subroutine
 def _summarise(nodes, counts, parent, slot, before, after):
     """Set what the parent says of the child at `slot`, in which one entry's peak went from `before` to `after`.
 
@@ -206,7 +206,7 @@ def _summarise(nodes, counts, parent, slot, before, after):
     return True, was, peak
 
 
-@kernel
+@subroutine
 def _refresh(index, before, after):
     """Summarise up the path, as far as anything changes; the peak of the entry at its end went from `before`."""
     changed = True
@@ -217,7 +217,7 @@ def _refresh(index, before, after):
             return
 
 
-@kernel
+@subroutine
 def _copy(nodes, source, start, target, at, count):
     """Copy entries from one node to another, or within one towards its start."""
     for i in range(count):
@@ -225,7 +225,7 @@ def _copy(nodes, source, start, target, at, count):
             nodes[target, row, at + i] = nodes[source, row, start + i]
 
 
-@kernel
+@subroutine
 def _open(nodes, counts, node, slot, width):
     """Move the entries from `slot` on to make room for `width` more."""
     count = counts[node]
@@ -235,14 +235,14 @@ def _open(nodes, counts, node, slot, width):
     counts[node] = count + width
 
 
-@kernel
+@subroutine
 def _close(nodes, counts, node, slot, width):
     """Take out the `width` entries from `slot` on."""
     _copy(nodes, node, slot + width, node, slot, counts[node] - slot - width)
     counts[node] -= width
 
 
-@kernel
+@subroutine
 def _new_node(index):
     node = index.cursor[_SPARE]
     if node == _NONE:
@@ -254,13 +254,13 @@ def _new_node(index):
     return node
 
 
-@kernel
+@subroutine
 def _give_back_node(index, node):
     index.counts[node] = index.cursor[_SPARE]
     index.cursor[_SPARE] = node
 
 
-@kernel
+@subroutine
 def _grow(index):
     """Put a root with one child, the full old root, on top, and split that child."""
     root = _new_node(index)
@@ -271,7 +271,7 @@ def _grow(index):
     _split(index, root, 0)
 
 
-@kernel
+@subroutine
 def _shrink(index):
     """Take away a root with one child."""
     while index.cursor[_HEIGHT] > 0 and index.counts[index.cursor[_ROOT]] == 1:
@@ -281,7 +281,7 @@ def _shrink(index):
         _give_back_node(index, root)
 
 
-@kernel
+@subroutine
 def _split(index, parent, slot):
     """Move the upper half of the full child at `slot` to a new child after it; the parent has room."""
     half = FANOUT // 2
@@ -294,7 +294,7 @@ def _split(index, parent, slot):
     _summarise(index.nodes, index.counts, parent, slot + 1, _UNKNOWN, 0)
 
 
-@kernel
+@subroutine
 def _combine(index, parent, slot):
     """Merge the thin child at `slot` with a neighbour, or even the two out where one node cannot hold both."""
     left = min(slot, index.counts[parent] - 2)  # the parent has two children: a root with one is taken away
@@ -317,7 +317,7 @@ def _combine(index, parent, slot):
     _summarise(index.nodes, index.counts, parent, left + 1, _UNKNOWN, 0)
 
 
-@kernel
+@subroutine
 def _move_down(index, low, high, count):
     """Move the first `count` entries of `high` to the end of `low`."""
     _copy(index.nodes, high, 0, low, index.counts[low], count)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import oldest, push_newest, unlink
 from sim.kernels.nodes import counter_of, place_of, push_node, set_counter, set_place, set_size, size_of, take_node
 
@@ -69,7 +69,7 @@ def was_remembered(state, request):
     return place in (GHOST, RECALLED)
 
 
-@kernel
+@subroutine
 def clock_victim(nodes, used, queue):
     """The victim of a queue whose oldest end is the hand of a CLOCK; -1 where it is empty."""
     while True:

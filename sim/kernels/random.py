@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.kernels.compile import inlined, kernel
+from sim.kernels.compile import inlined, subroutine
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -32,14 +32,14 @@ def unit_of(word):
     return np.float64((z ^ (z >> _S31)) >> _S11) * _UNIT
 
 
-@kernel
+@subroutine
 def uniform(rng):
     """The next float64 in [0, 1)."""
     rng[0] = following(rng[0])
     return unit_of(rng[0])
 
 
-@kernel
+@subroutine
 def below(rng, bound):
     """The next integer in [0, bound); the bias of bound / 2^53 is below what any trace can show."""
     return np.int64(uniform(rng) * bound)

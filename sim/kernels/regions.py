@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import kernel
+from sim.kernels.compile import subroutine
 from sim.kernels.ordered_index import (
     Index,
     found,
@@ -67,7 +67,7 @@ def addresses(regions: Regions) -> np.ndarray:
     return np.where(segments[:, BYTES] == _NOT_PLACED, -1, segments[:, ADDRESS])
 
 
-@kernel
+@subroutine
 def expect_new(regions, segment, size):
     """Refuse to place a segment twice, or one of no bytes."""
     if regions.segments[segment, BYTES] != _NOT_PLACED:
@@ -76,25 +76,25 @@ def expect_new(regions, segment, size):
         raise ValueError("the block to allocate has no bytes")
 
 
-@kernel
+@subroutine
 def rounded(regions, size):
     """`size` rounded up to whole units."""
     return (size + regions.unit - 1) // regions.unit * regions.unit
 
 
-@kernel
+@subroutine
 def find_lowest(regions, size):
     """Go to the lowest free run that holds `size` bytes (index by address); False where there is none."""
     return seek_peak(regions.index, rounded(regions, size))
 
 
-@kernel
+@subroutine
 def find_tightest(regions, size):
     """Go to the smallest free run that holds `size` bytes, the lowest of equal ones (index by size); False if none."""
     return seek(regions.index, rounded(regions, size), 0)
 
 
-@kernel
+@subroutine
 def place_found(regions, segment, size):
     """Place `segment` at the start of the free run that was found."""
     segments = regions.segments
@@ -113,7 +113,7 @@ def place_found(regions, segment, size):
     _reindex_found(regions, run)
 
 
-@kernel
+@subroutine
 def give_back(regions, segment):
     """Free the place of a segment, merging it with the free runs on both sides."""
     segments = regions.segments
@@ -141,26 +141,26 @@ def give_back(regions, segment):
         _add_run(regions, address, size, lower, upper)
 
 
-@kernel
+@subroutine
 def largest_run(regions):
     """Bytes of the largest free run."""
     return highest_key(regions.index) if regions.by_size else highest_peak(regions.index)
 
 
-@kernel
+@subroutine
 def _entry(regions, run):
     """What a run is indexed by."""
     address, size = regions.segments[run, ADDRESS], regions.segments[run, BYTES]
     return (size, address) if regions.by_size else (address, size)
 
 
-@kernel
+@subroutine
 def _seek_run(regions, run):
     key, second = _entry(regions, run)
     seek(regions.index, key, second)
 
 
-@kernel
+@subroutine
 def _resize(regions, run, address, size):
     """Change a run's place; among runs ordered by address its rank stays."""
     _seek_run(regions, run)
@@ -168,7 +168,7 @@ def _resize(regions, run, address, size):
     _reindex_found(regions, run)
 
 
-@kernel
+@subroutine
 def _reindex_found(regions, run):
     """Bring the entry that was found in line with its run."""
     key, second = _entry(regions, run)
@@ -179,7 +179,7 @@ def _reindex_found(regions, run):
         replace_found(regions.index, key, second)
 
 
-@kernel
+@subroutine
 def _add_run(regions, address, size, lower, upper):
     run = _new_number(regions)
     regions.segments[run, ADDRESS], regions.segments[run, BYTES] = address, size
@@ -188,7 +188,7 @@ def _add_run(regions, address, size, lower, upper):
     insert(regions.index, key, second, run)
 
 
-@kernel
+@subroutine
 def _new_number(regions):
     run = regions.counts[_SPARE]
     if run == _NONE:
@@ -199,13 +199,13 @@ def _new_number(regions):
     return run
 
 
-@kernel
+@subroutine
 def _give_back_number(regions, run):
     regions.segments[run, LOWER] = regions.counts[_SPARE]  # a run that is no more is on a list of such runs
     regions.counts[_SPARE] = run
 
 
-@kernel
+@subroutine
 def _relink(segments, segment, lower, upper):
     """Put `segment` between two others of the list."""
     segments[segment, LOWER], segments[segment, UPPER] = lower, upper
