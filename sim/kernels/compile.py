@@ -12,6 +12,7 @@ from numba import njit, typeof, types
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import CPUDispatcher
+from numba.core.runtime import rtsys
 
 _ALL_BUT_SIGN = (1 << 63) - 1
 _KERNEL = {"error_model": "numpy", "_nrt": False, "nogil": True, "no_cfunc_wrapper": True}
@@ -85,6 +86,12 @@ class _Cache(FunctionCache):
     function's own file only, though the code of what the function calls is part of its machine code; nor does it know
     with which options a function was compiled.
     """
+
+    def load_overload(self, sig, target_context):
+        """As Numba's, but for the tables that only a compilation needs, which take most of a second to fill."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
     def _index_key(self, sig, codegen):
         _, *rest = super()._index_key(sig, codegen)

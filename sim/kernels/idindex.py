@@ -116,6 +116,8 @@ class IdIndex:
         before, done = self.known, 0
         while done < ids.size:  # a piece at a time, so that its homes stay in the processor's cache
             piece = ids[done : done + _PIECE]
+            if not ids.flags.writeable:  # of another type to Numba, for which all would be compiled once more
+                piece = piece.copy()
             rows, self.known = _densify(
                 piece,
                 _homes(piece, self._bits),
