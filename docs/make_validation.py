@@ -26,6 +26,7 @@ import sim  # noqa: E402
 from sim import registry  # noqa: E402
 from sim.engines import block_cache as bc  # noqa: E402
 from sim.engines import replay as rp  # noqa: E402
+from sim.engines.columns import make_columns  # noqa: E402
 from sim.engines.prefix import replay_calls  # noqa: E402
 from sim.hierarchy import Choice, TierPlan, build  # noqa: E402
 from sim.policy import Context  # noqa: E402
@@ -299,13 +300,13 @@ def misses(trace: Trace, policy: str, given: dict, row: dict[str, str]) -> tuple
     """Misses, missed bytes, and hits that the library counts as misses (SLRU's, see its docstring)."""
     unit, capacity = row["ignore_obj_size"] == "1", int(row["cache_size"])
     eviction, always = registry.load(registry.EVICTION, policy), registry.load(registry.ADMISSION, "always")
-    context = Context(capacity, trace.n_blocks)
+    context = Context(capacity, trace.n_blocks, unit_sizes=unit)
     state = eviction.make_state(context, given)
     cache = rp.make_cache(capacity, trace.n_blocks, unit)
-    sizes = rp.NO_COLUMN if unit else trace.column("size_bytes")
-    upcoming = trace.column("next_access") if "next_access" in eviction.needs else rp.NO_COLUMN
-    rows = rp.make_rows(trace.column("block"), size_bytes=sizes, next_access=upcoming)
-    rp.replay_rows(eviction, state, always, always.make_state(context), cache, 0, rows)
+    sizes = None if unit else trace.column("size_bytes")
+    upcoming = trace.column("next_access") if "next_access" in eviction.needs else None
+    columns = make_columns(trace.column("block"), size_bytes=sizes, next_access=upcoming)
+    rp.replay_rows(eviction, state, always, always.make_state(context), cache, 0, columns, None)
     counts = cache.counts
     late = int(state.late_hits[0]) if hasattr(state, "late_hits") else 0
     return (

@@ -29,6 +29,7 @@ from sim.engines.replay import (
     Cache,
 )
 from sim.errors import InputError
+from sim.kernels.optional_array import set_value, value_at
 from sim.policy import EvictionPolicy, Request
 
 _REQUIRED, _OPTIONAL = ("on_hit", "on_insert", "evict"), ("on_miss", "remove")
@@ -84,12 +85,11 @@ def replay_plainly(policy, state, admission, admission_state, cache: Cache, firs
                 cache.fault[:] = NOT_RESIDENT, request.index, victim if isinstance(victim, int) else -1
                 return
             resident[victim] = False
-            counts[USED] -= size_of[victim] if size_of.size else 1
+            counts[USED] -= value_at(size_of, victim, 1)
             counts[EVICTIONS] += 1
         resident[block] = True
         counts[USED] += size
-        if size_of.size:
-            size_of[block] = size
+        set_value(size_of, block, size)
         on_insert(state, request)
 
 
@@ -97,9 +97,10 @@ def requests_of(columns: Columns, first: int, address_of) -> Iterator[Request]:
     """The request of each row, of Python's own numbers."""
     rows = columns.block.size
     lists = [
-        column.tolist() if column.size else [default] * rows for column, default in zip(columns, _DEFAULTS, strict=True)
+        [default] * rows if column is None else column.tolist()
+        for column, default in zip(columns, _DEFAULTS, strict=True)
     ]
-    addresses = address_of[columns.block].tolist() if address_of.size else lists[0]
+    addresses = lists[0] if address_of is None else address_of[columns.block].tolist()
     for at, (address, row) in enumerate(zip(addresses, zip(*lists, strict=True), strict=True)):
         block, arrival_ns, size, op, *rest = row
         yield Request(first + at, block, address, size, arrival_ns, op == 1, *rest)

@@ -89,11 +89,15 @@ def make_request(
 
 @dataclass(frozen=True)
 class Context:
-    """What a plugin's `init` is told: capacity in bytes (objects where sizes are ignored), how many blocks, a seed."""
+    """What a plugin's `init` is told.
+
+    capacity: in bytes, in objects where sizes are ignored; unit_sizes: they are ignored, each block counts 1.
+    """
 
     capacity: int
     blocks: int
     seed: int = 0
+    unit_sizes: bool = False
 
 
 class PluginType(types.Type):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.engines.columns import make_columns
-from sim.engines.replay import COUNTS, NO_COLUMN, make_cache, replay_rows
+from sim.engines.replay import COUNTS, make_cache, replay_rows
 from sim.errors import InputError
 from sim.kernels.compile import kernel
 from sim.policy import Context, make_request
@@ -52,7 +52,7 @@ def hits_of_lru(admission, blocks, capacity, **parameters):
     lru, policy, context = policy_named("lru", "eviction"), policy_named(admission), Context(capacity, BLOCKS)
     cache = make_cache(capacity, BLOCKS, ignore_size=True)
     state, admission_state = lru.make_state(context), policy.make_state(context, parameters)
-    replay_rows(lru, state, policy, admission_state, cache, 0, make_columns(np.asarray(blocks, np.int32)), NO_COLUMN)
+    replay_rows(lru, state, policy, admission_state, cache, 0, make_columns(np.asarray(blocks, np.int32)), None)
     return int(cache.counts[COUNTS.index("hits")])
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sim import registry
 from sim.engines.columns import make_columns
-from sim.engines.replay import HITS, NO_COLUMN, make_cache, replay, replay_rows
+from sim.engines.replay import HITS, make_cache, replay, replay_rows
 from sim.errors import InputError
 from sim.policy import Context
 from sim.predictions import discard_predictions, phase_predictions
@@ -32,7 +32,7 @@ def policy_named(name, kind=registry.EVICTION):
     return registry.load(kind, name)
 
 
-def misses(name, trace, capacity, seed=0, prediction=NO_COLUMN, **parameters):
+def misses(name, trace, capacity, seed=0, prediction=None, **parameters):
     policy, always = policy_named(name), policy_named("always", registry.ADMISSION)
     context = Context(capacity, trace.n_blocks, seed)
     columns = make_columns(trace.column("block"), prediction=prediction)
@@ -40,7 +40,7 @@ def misses(name, trace, capacity, seed=0, prediction=NO_COLUMN, **parameters):
         columns = columns._replace(next_access=trace.with_next_access().column("next_access"))
     cache = make_cache(capacity, trace.n_blocks, ignore_size=True)
     state = policy.make_state(context, parameters)
-    replay_rows(policy, state, always, always.make_state(context), cache, 0, columns, NO_COLUMN)
+    replay_rows(policy, state, always, always.make_state(context), cache, 0, columns, None)
     return trace.n_requests - int(cache.counts[HITS])
 
 

@@ -107,7 +107,7 @@ def test_positions_count_within_each_call_even_where_calls_are_empty():
     trace = trace_of([1, 2, 3, 1, 2], calls=calls_of([0, 0, 3, 3, 5]))
     assert position_of(trace, 0, 5).tolist() == [0, 1, 2, 0, 1]
     assert position_of(trace, 2, 4).tolist() == [2, 0]
-    assert position_of(trace_of([1, 2]), 0, 2).size == 0
+    assert position_of(trace_of([1, 2]), 0, 2) is None
 
 
 class Last(NamedTuple):

@@ -11,55 +11,46 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.linked_list import NEWER, make_lists, push_newest, unlink
+from sim.kernels.rings import Rings, make_rings, push, take, take_oldest
 from sim.policy import EvictionPolicy
+
+QUEUE = 0
 
 
 class State(NamedTuple):
-    links: np.ndarray  # one circle of the resident blocks and a sentinel, which the hand steps over
-    hits: np.ndarray  # uint8[blocks]: hits not yet paid for
-    hand: np.ndarray  # int64[1]: where the hand points
-    queue: int  # the sentinel
+    rings: Rings  # the circle, cut open at the hand: its oldest block is the next under it; info: hits not yet paid for
     most_hits: int
 
 
 def init(context, *, bits=1):
     if not 1 <= bits <= 8:
         raise ValueError(f"bits is {bits}; expected 1 to 8")
-    return State(
-        links=make_lists(context.blocks),
-        hits=np.zeros(context.blocks, np.uint8),
-        hand=np.array([context.blocks], np.int64),
-        queue=context.blocks,
-        most_hits=2**bits - 1,
-    )
+    return State(rings=make_rings(context, 1, by_size=False), most_hits=2**bits - 1)
 
 
 def on_hit(state, request):
-    state.hits[request.block] = min(np.int64(state.hits[request.block]) + 1, state.most_hits)  # no branch to mispredict
+    hits = state.rings.info
+    hits[request.block] = min(np.int64(hits[request.block]) + 1, state.most_hits)  # no branch to mispredict
 
 
 def on_insert(state, request):
     """Just behind the hand is where it comes last."""
-    state.hits[request.block] = 0
-    push_newest(state.links, state.hand[0], request.block)
+    state.rings.info[request.block] = 0
+    push(state.rings, QUEUE, request.block)
 
 
 def evict(state, request):
-    block = state.hand[0]
-    while block == state.queue or state.hits[block] > 0:
-        if block != state.queue:
-            state.hits[block] -= 1
-        block = state.links[block, NEWER]
-    state.hand[0] = state.links[block, NEWER]
-    unlink(state.links, block)
-    return block
+    rings = state.rings
+    while True:
+        block = take_oldest(rings, QUEUE)
+        if rings.info[block] == 0:
+            return block
+        rings.info[block] -= 1
+        push(rings, QUEUE, block)
 
 
 def remove(state, block):
-    if state.hand[0] == block:
-        state.hand[0] = state.links[block, NEWER]
-    unlink(state.links, block)
+    take(state.rings, QUEUE, block)
 
 
 POLICY = EvictionPolicy(name="clock", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove)

@@ -20,18 +20,18 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.compile import inlined
-from sim.kernels.nodes import counter_of, make_nodes, place_of, set_counter
 from sim.kernels.probation import (
     MAIN,
     NOWHERE,
     SMALL,
     check_ratios,
+    enter,
     lazily_promoted_victim,
-    push,
+    leave,
     recall,
-    take,
     was_remembered,
 )
+from sim.kernels.rings import Rings, bytes_on, counter_of, make_rings, place_of, set_counter
 from sim.policy import EvictionPolicy
 
 MOST_HITS = 15
@@ -39,11 +39,9 @@ ENTERED, EVICTED = 0, 1  # of counts: bytes (libCacheSim: blocks) that entered t
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # the three lists; place, hits, and size as inserted, of residents and ghosts
+    rings: Rings  # the three queues; place, hits, and size as inserted, of residents and ghosts
     entered: np.ndarray  # int64[blocks]: of a block in the small queue, counts[ENTERED] when it had entered
-    used: np.ndarray  # int64[3]: bytes on each list
     counts: np.ndarray  # int64[2]
-    queues: int  # sentinel of the small list; main and ghost follow
     small_capacity: int
     main_capacity: int
     ghost_capacity: int
@@ -59,15 +57,14 @@ def init(context, *, small_ratio=0.1, ghost_ratio=0.9, promotion_hits=1, window_
     if not 0 <= window_ratio <= 1:
         raise ValueError(f"window_ratio is {window_ratio}; expected 0 to 1")
     small = int(context.capacity * small_ratio)
+    ghosts = int(context.capacity * ghost_ratio)
     return State(
-        nodes=make_nodes(context.blocks, 3, NOWHERE),
+        rings=make_rings(context, 3, NOWHERE, capacity=ghosts),
         entered=np.zeros(context.blocks, np.int64),
-        used=np.zeros(3, np.int64),
         counts=np.zeros(2, np.int64),
-        queues=context.blocks,
         small_capacity=small,
         main_capacity=context.capacity - small,
-        ghost_capacity=int(context.capacity * ghost_ratio),
+        ghost_capacity=ghosts,
         promotion_hits=promotion_hits,
         window=small * window_ratio,
         as_libcachesim=as_libcachesim,
@@ -77,10 +74,10 @@ def init(context, *, small_ratio=0.1, ghost_ratio=0.9, promotion_hits=1, window_
 @inlined
 def on_hit(state, request):
     block = request.block
-    if place_of(state.nodes, block) == MAIN:
-        set_counter(state.nodes, block, 1)
+    if place_of(state.rings, block) == MAIN:
+        set_counter(state.rings, block, 1)
     elif state.counts[ENTERED] - state.entered[block] >= state.window:
-        set_counter(state.nodes, block, min(counter_of(state.nodes, block) + 1, MOST_HITS))
+        set_counter(state.rings, block, min(counter_of(state.rings, block) + 1, MOST_HITS))
 
 
 @inlined
@@ -98,18 +95,19 @@ def evict(state, request):
 def on_insert(state, request):
     block = request.block
     returns = was_remembered(state, request)
-    fills_main = state.as_libcachesim and state.counts[EVICTED] == 0 and state.used[SMALL] >= state.small_capacity
+    full = bytes_on(state.rings, SMALL) >= state.small_capacity
+    fills_main = full and state.as_libcachesim and state.counts[EVICTED] == 0
     if returns or fills_main:
-        push(state, block, MAIN)
+        enter(state, block, MAIN)
         return
     state.counts[ENTERED] += 1 if state.as_libcachesim else request.size_bytes
     state.entered[block] = state.counts[ENTERED]
-    push(state, block, SMALL)
+    enter(state, block, SMALL)
 
 
 @inlined
 def remove(state, block):
-    take(state, block)
+    leave(state, block)
 
 
 POLICY = EvictionPolicy(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from sim.kernels.linked_list import make_lists, oldest, push_newest, unlink
+from sim.kernels.rings import Rings, make_rings, push, take, take_oldest
 from sim.policy import EvictionPolicy
+
+QUEUE = 0
 
 
 class State(NamedTuple):
-    links: np.ndarray  # one list, newest entry first
-    queue: int  # its sentinel
+    rings: Rings  # one queue
 
 
 def init(context):
-    return State(links=make_lists(context.blocks), queue=context.blocks)
+    return State(rings=make_rings(context, 1, by_size=False))
 
 
 def on_hit(state, request):
@@ -24,17 +23,15 @@ def on_hit(state, request):
 
 
 def on_insert(state, request):
-    push_newest(state.links, state.queue, request.block)
+    push(state.rings, QUEUE, request.block)
 
 
 def evict(state, request):
-    victim = oldest(state.links, state.queue)
-    unlink(state.links, victim)
-    return victim
+    return take_oldest(state.rings, QUEUE)
 
 
 def remove(state, block):
-    unlink(state.links, block)
+    take(state.rings, QUEUE, block)
 
 
 POLICY = EvictionPolicy(name="fifo", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove)

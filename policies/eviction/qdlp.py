@@ -12,11 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from sim.kernels.compile import inlined
-from sim.kernels.linked_list import oldest
-from sim.kernels.nodes import counter_of, make_nodes, place_of, set_counter
 from sim.kernels.probation import (
     MAIN,
     NOWHERE,
@@ -24,19 +20,18 @@ from sim.kernels.probation import (
     SMALL,
     check_ratios,
     clock_victim,
-    push,
+    enter,
+    leave,
     recall,
     remember,
-    take,
     was_remembered,
 )
+from sim.kernels.rings import Rings, bytes_on, counter_of, make_rings, place_of, set_counter, take_oldest
 from sim.policy import EvictionPolicy
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # the three lists; place, hits, and size as inserted, of residents and ghosts
-    used: np.ndarray  # int64[3]: bytes on each list
-    queues: int  # sentinel of the small list; main and ghost follow
+    rings: Rings  # the three queues; place, hits, and size as inserted, of residents and ghosts
     main_capacity: int
     ghost_capacity: int
     most_hits: int
@@ -46,20 +41,19 @@ def init(context, *, small_ratio=0.1, ghost_ratio=0.9, bits=2):
     check_ratios(small_ratio, ghost_ratio)
     if not 1 <= bits <= 4:
         raise ValueError(f"bits is {bits}; expected 1 to 4")
+    ghosts = int(context.capacity * ghost_ratio)
     return State(
-        nodes=make_nodes(context.blocks, 3, NOWHERE),
-        used=np.zeros(3, np.int64),
-        queues=context.blocks,
+        rings=make_rings(context, 3, NOWHERE, capacity=ghosts),
         main_capacity=context.capacity - int(context.capacity * small_ratio),
-        ghost_capacity=int(context.capacity * ghost_ratio),
+        ghost_capacity=ghosts,
         most_hits=2**bits - 1,
     )
 
 
 @inlined
 def on_hit(state, request):
-    hits = counter_of(state.nodes, request.block)
-    set_counter(state.nodes, request.block, min(hits + 1, state.most_hits))  # no branch to mispredict
+    hits = counter_of(state.rings, request.block)
+    set_counter(state.rings, request.block, min(hits + 1, state.most_hits))  # no branch to mispredict
 
 
 @inlined
@@ -69,29 +63,27 @@ def on_miss(state, request):
 
 @inlined
 def evict(state, request):
-    main = state.queues + MAIN
-    coming = request.size_bytes if place_of(state.nodes, request.block) == RECALLED else 0
-    crowded = state.used[MAIN] > 0 and state.used[MAIN] + coming > state.main_capacity
-    while not crowded and state.used[SMALL] > 0:
-        block = np.int64(oldest(state.nodes, state.queues + SMALL))
-        hits = counter_of(state.nodes, block)
-        take(state, block)
-        if hits == 0:
+    rings = state.rings
+    coming = request.size_bytes if place_of(rings, request.block) == RECALLED else 0
+    crowded = bytes_on(rings, MAIN) > 0 and bytes_on(rings, MAIN) + coming > state.main_capacity
+    while not crowded and bytes_on(rings, SMALL) > 0:
+        block = take_oldest(rings, SMALL)
+        if counter_of(rings, block) == 0:
             remember(state, block)
             return block
-        push(state, block, MAIN)
-        crowded = state.used[MAIN] + coming > state.main_capacity
-    return clock_victim(state.nodes, state.used, main)
+        enter(state, block, MAIN)
+        crowded = bytes_on(rings, MAIN) + coming > state.main_capacity
+    return clock_victim(rings)
 
 
 @inlined
 def on_insert(state, request):
-    push(state, request.block, MAIN if was_remembered(state, request) else SMALL)
+    enter(state, request.block, MAIN if was_remembered(state, request) else SMALL)
 
 
 @inlined
 def remove(state, block):
-    take(state, block)
+    leave(state, block)
 
 
 POLICY = EvictionPolicy(

@@ -18,28 +18,26 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.compile import inlined
-from sim.kernels.nodes import counter_of, make_nodes, set_counter
 from sim.kernels.probation import (
     MAIN,
     NOWHERE,
     SMALL,
     check_ratios,
+    enter,
     lazily_promoted_victim,
-    push,
+    leave,
     recall,
-    take,
     was_remembered,
 )
+from sim.kernels.rings import Rings, bytes_on, counter_of, make_rings, set_counter
 from sim.policy import EvictionPolicy
 
 MOST_HITS = 3
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # the three lists; place, hits, and size as inserted, of residents and ghosts
-    used: np.ndarray  # int64[3]: bytes on each list
+    rings: Rings  # the three queues; place, hits, and size as inserted, of residents and ghosts
     evicted: np.ndarray  # int64[1]: 1 after the first eviction
-    queues: int  # sentinel of the small list; main and ghost follow
     small_capacity: int
     main_capacity: int
     ghost_capacity: int
@@ -52,14 +50,13 @@ def init(context, *, small_ratio=0.1, ghost_ratio=0.9, promotion_hits=2, as_libc
     if not 1 <= promotion_hits <= MOST_HITS:
         raise ValueError(f"promotion_hits is {promotion_hits}; expected 1 to {MOST_HITS}")
     small = int(context.capacity * small_ratio)
+    ghosts = int(context.capacity * ghost_ratio)
     return State(
-        nodes=make_nodes(context.blocks, 3, NOWHERE),
-        used=np.zeros(3, np.int64),
+        rings=make_rings(context, 3, NOWHERE, capacity=ghosts),
         evicted=np.zeros(1, np.int64),
-        queues=context.blocks,
         small_capacity=small,
         main_capacity=context.capacity - small,
-        ghost_capacity=int(context.capacity * ghost_ratio),
+        ghost_capacity=ghosts,
         promotion_hits=promotion_hits,
         as_libcachesim=as_libcachesim,
     )
@@ -67,8 +64,8 @@ def init(context, *, small_ratio=0.1, ghost_ratio=0.9, promotion_hits=2, as_libc
 
 @inlined
 def on_hit(state, request):
-    hits = counter_of(state.nodes, request.block)
-    set_counter(state.nodes, request.block, min(hits + 1, MOST_HITS))  # no branch to mispredict
+    hits = counter_of(state.rings, request.block)
+    set_counter(state.rings, request.block, min(hits + 1, MOST_HITS))  # no branch to mispredict
 
 
 @inlined
@@ -85,13 +82,13 @@ def evict(state, request):
 @inlined
 def on_insert(state, request):
     returns = was_remembered(state, request)
-    fills_main = state.as_libcachesim and state.evicted[0] == 0 and state.used[SMALL] >= state.small_capacity
-    push(state, request.block, MAIN if returns or fills_main else SMALL)
+    fills_main = state.as_libcachesim and state.evicted[0] == 0 and bytes_on(state.rings, SMALL) >= state.small_capacity
+    enter(state, request.block, MAIN if returns or fills_main else SMALL)
 
 
 @inlined
 def remove(state, block):
-    take(state, block)
+    leave(state, block)
 
 
 POLICY = EvictionPolicy(

@@ -8,52 +8,58 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from sim.kernels.linked_list import NEWER, make_lists, push_newest, unlink
+from sim.kernels.rings import (
+    HAND,
+    Rings,
+    block_at,
+    hand_at,
+    hand_is_at,
+    make_rings,
+    next_at,
+    push,
+    set_hand_after,
+    set_info,
+    take,
+)
 from sim.policy import EvictionPolicy
+
+QUEUE = 0
 
 
 class State(NamedTuple):
-    links: np.ndarray  # one list, newest entry first
-    visited: np.ndarray  # uint8[blocks]
-    hand: np.ndarray  # int64[1]: the block to look at next; the sentinel sends it back to the oldest
-    queue: int  # the sentinel
+    rings: Rings  # one queue with a hand; a block's counter is 1 where it was hit since the hand last passed
 
 
 def init(context):
-    return State(
-        links=make_lists(context.blocks),
-        visited=np.zeros(context.blocks, np.uint8),
-        hand=np.array([context.blocks], np.int64),
-        queue=context.blocks,
-    )
+    return State(rings=make_rings(context, 1, by_size=False))
 
 
 def on_hit(state, request):
-    state.visited[request.block] = 1
+    set_info(state.rings, request.block, QUEUE, 1)
 
 
 def on_insert(state, request):
-    state.visited[request.block] = 0
-    push_newest(state.links, state.queue, request.block)
+    set_info(state.rings, request.block, QUEUE, 0)
+    push(state.rings, QUEUE, request.block)
 
 
 def evict(state, request):
-    block = state.hand[0]
-    while block == state.queue or state.visited[block] == 1:
-        if block != state.queue:
-            state.visited[block] = 0
-        block = state.links[block, NEWER]  # of the sentinel: the oldest block
-    state.hand[0] = state.links[block, NEWER]
-    unlink(state.links, block)
+    rings = state.rings
+    at = hand_at(rings, QUEUE)
+    block = block_at(rings, QUEUE, at)
+    while rings.info[block] != 0:
+        rings.info[block] = 0
+        at = next_at(rings, QUEUE, at + 1)
+        block = block_at(rings, QUEUE, at)
+    set_hand_after(rings, QUEUE, at)
+    take(rings, QUEUE, block)
     return block
 
 
 def remove(state, block):
-    if state.hand[0] == block:
-        state.hand[0] = state.links[block, NEWER]
-    unlink(state.links, block)
+    if hand_is_at(state.rings, QUEUE, block):
+        set_hand_after(state.rings, QUEUE, state.rings.ends[QUEUE, HAND])
+    take(state.rings, QUEUE, block)
 
 
 POLICY = EvictionPolicy(name="sieve", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove)

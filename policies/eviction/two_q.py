@@ -13,21 +13,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from sim.kernels.compile import inlined
-from sim.kernels.linked_list import oldest, push_newest, unlink
-from sim.kernels.nodes import make_nodes, place_of
-from sim.kernels.probation import MAIN, NOWHERE, SMALL, push, recall, remember, take, was_remembered
+from sim.kernels.probation import MAIN, NOWHERE, SMALL, enter, leave, recall, remember, was_remembered
+from sim.kernels.rings import Rings, bytes_on, make_rings, move_to_newest, place_of, set_info, take_oldest
 from sim.policy import EvictionPolicy
 
 A1IN, AM = SMALL, MAIN  # the paper's names; A1out holds the ghosts
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # the three lists; place, and size as inserted, of residents and ghosts
-    used: np.ndarray  # int64[3]: bytes on each list
-    queues: int  # sentinel of A1in; Am and A1out follow
+    rings: Rings  # A1in, Am and A1out; place, and size as inserted, of residents and ghosts
     in_capacity: int
     ghost_capacity: int
 
@@ -37,20 +32,18 @@ def init(context, *, in_ratio=0.25, out_ratio=0.5):
         raise ValueError(f"in_ratio is {in_ratio}; expected 0 to 1")
     if not 0 <= out_ratio <= 100:
         raise ValueError(f"out_ratio is {out_ratio}; expected 0 to 100")
+    ghosts = int(context.capacity * out_ratio)
     return State(
-        nodes=make_nodes(context.blocks, 3, NOWHERE),
-        used=np.zeros(3, np.int64),
-        queues=context.blocks,
+        rings=make_rings(context, 3, NOWHERE, capacity=ghosts),
         in_capacity=int(context.capacity * in_ratio),
-        ghost_capacity=int(context.capacity * out_ratio),
+        ghost_capacity=ghosts,
     )
 
 
 @inlined
 def on_hit(state, request):
-    if place_of(state.nodes, request.block) == AM:
-        unlink(state.nodes, request.block)
-        push_newest(state.nodes, state.queues + AM, request.block)
+    if place_of(state.rings, request.block) == AM:
+        move_to_newest(state.rings, AM, request.block)
 
 
 @inlined
@@ -60,24 +53,24 @@ def on_miss(state, request):
 
 @inlined
 def evict(state, request):
-    if state.used[AM] > 0 and state.used[A1IN] <= state.in_capacity:
-        victim = np.int64(oldest(state.nodes, state.queues + AM))
-        take(state, victim)
+    rings = state.rings
+    if bytes_on(rings, AM) > 0 and bytes_on(rings, A1IN) <= state.in_capacity:
+        victim = take_oldest(rings, AM)
+        set_info(rings, victim, NOWHERE, 0)
         return victim
-    victim = np.int64(oldest(state.nodes, state.queues + A1IN))
-    take(state, victim)
+    victim = take_oldest(rings, A1IN)
     remember(state, victim)
     return victim
 
 
 @inlined
 def on_insert(state, request):
-    push(state, request.block, AM if was_remembered(state, request) else A1IN)
+    enter(state, request.block, AM if was_remembered(state, request) else A1IN)
 
 
 @inlined
 def remove(state, block):
-    take(state, block)
+    leave(state, block)
 
 
 POLICY = EvictionPolicy(

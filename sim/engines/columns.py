@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sim.kernels.compile import inlined, known_natural
+from sim.kernels.optional_array import set_value, value_at
 from sim.policy import make_request
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Columns(NamedTuple):
-    """A stretch of a trace. A column other than `block` is empty where the trace lacks it or nobody needs it."""
+    """A stretch of a trace.
+
+    A column other than `block` that the trace lacks, or nobody needs, is None where kernels are compiled for just the
+    columns that there are (which is fast), and empty where they are compiled once for all (which saves compilations).
+    """
 
     block: np.ndarray  # int32[n]
     arrival_ns: np.ndarray  # float64[n]
@@ -50,8 +55,8 @@ _UNKNOWN = Hints(-1, 1.0, np.inf, 0, -1.0, 0)
 
 
 def make_columns(block: np.ndarray, **given: np.ndarray) -> Columns:
-    """These columns, and the others empty."""
-    return Columns(block, *(given.get(name, np.zeros(0, dtype)) for name, dtype in _named_dtypes()))
+    """These columns, and the others None."""
+    return Columns(block, *(given.get(name) for name, _ in _named_dtypes()))
 
 
 def _named_dtypes() -> Iterable[tuple[str, str]]:
@@ -59,10 +64,12 @@ def _named_dtypes() -> Iterable[tuple[str, str]]:
 
 
 def columns_of(trace: Trace, leave_out: Iterable[str] = ()) -> Columns:
-    """All that a trace has, whole."""
-    present = (name for name, _ in _named_dtypes() if name in trace.columns and name not in leave_out)
-    position = position_of(trace, 0, trace.n_requests)
-    return make_columns(trace.column("block"), position=position, **{name: trace.column(name) for name in present})
+    """All that a trace has, whole, and the others empty."""
+    present = {*trace.columns} - {*leave_out}
+    columns = {name: trace.column(name) if name in present else np.zeros(0, dtype) for name, dtype in _named_dtypes()}
+    if trace.calls is not None:
+        columns["position"] = position_of(trace, 0, trace.n_requests)
+    return make_columns(trace.column("block"), **columns)
 
 
 def make_hints(blocks: int, columns: Iterable[str]) -> Hints:
@@ -73,10 +80,10 @@ def make_hints(blocks: int, columns: Iterable[str]) -> Hints:
     return Hints(*(np.full(blocks if name in present else 0, unknown[name], dtypes[name]) for name in HINTS))
 
 
-def position_of(trace: Trace, start: int, stop: int) -> np.ndarray:
-    """int32: which block of its LLM call each of the rows `start` to `stop` is; empty where the trace has no calls."""
+def position_of(trace: Trace, start: int, stop: int) -> np.ndarray | None:
+    """int32: which block of its LLM call each of the rows `start` to `stop` is; None where the trace has no calls."""
     if trace.calls is None:
-        return np.zeros(0, np.int32)
+        return None
     rows = np.arange(start, stop)
     first_row = trace.calls.first_row
     call = np.searchsorted(first_row, rows, side="right") - 1
@@ -90,36 +97,30 @@ def request_at(columns, row, index, address_of, size_bytes, arrival_ns):
     return make_request(
         index,
         block,
-        address_of[block] if address_of.size else block,
-        columns.size_bytes[row] if columns.size_bytes.size else size_bytes,
+        value_at(address_of, block, block),
+        value_at(columns.size_bytes, row, size_bytes),
         arrival_ns,
-        columns.op.size != 0 and columns.op[row] == 1,
-        columns.tenant[row] if columns.tenant.size else np.int32(0),
-        columns.next_access[row] if columns.next_access.size else np.int64(-1),
-        columns.position[row] if columns.position.size else np.int32(0),
-        columns.cost[row] if columns.cost.size else 1.0,
-        columns.ttl_ns[row] if columns.ttl_ns.size else np.inf,
-        columns.frequency_hint[row] if columns.frequency_hint.size else np.int64(0),
-        columns.prediction[row] if columns.prediction.size else -1.0,
-        columns.priority[row] if columns.priority.size else np.int32(0),
+        value_at(columns.op, row, 0) == 1,
+        value_at(columns.tenant, row, 0),
+        value_at(columns.next_access, row, -1),
+        value_at(columns.position, row, 0),
+        value_at(columns.cost, row, 1.0),
+        value_at(columns.ttl_ns, row, np.inf),
+        value_at(columns.frequency_hint, row, 0),
+        value_at(columns.prediction, row, -1.0),
+        value_at(columns.priority, row, 0),
     )
 
 
 @inlined
 def remember(hints, request):
     """Keep what this access says of its block."""
-    if hints.next_access.size:
-        hints.next_access[request.block] = request.next_access
-    if hints.cost.size:
-        hints.cost[request.block] = request.cost
-    if hints.ttl_ns.size:
-        hints.ttl_ns[request.block] = request.ttl_ns
-    if hints.frequency_hint.size:
-        hints.frequency_hint[request.block] = request.frequency_hint
-    if hints.prediction.size:
-        hints.prediction[request.block] = request.prediction
-    if hints.priority.size:
-        hints.priority[request.block] = request.priority
+    set_value(hints.next_access, request.block, request.next_access)
+    set_value(hints.cost, request.block, request.cost)
+    set_value(hints.ttl_ns, request.block, request.ttl_ns)
+    set_value(hints.frequency_hint, request.block, request.frequency_hint)
+    set_value(hints.prediction, request.block, request.prediction)
+    set_value(hints.priority, request.block, request.priority)
 
 
 @inlined
@@ -133,11 +134,11 @@ def request_for_block(hints, address_of, size_of, block, asked):
         asked.arrival_ns,
         False,
         asked.tenant,
-        hints.next_access[block] if hints.next_access.size else np.int64(-1),
+        value_at(hints.next_access, block, -1),
         0,
-        hints.cost[block] if hints.cost.size else 1.0,
-        hints.ttl_ns[block] if hints.ttl_ns.size else np.inf,
-        hints.frequency_hint[block] if hints.frequency_hint.size else np.int64(0),
-        hints.prediction[block] if hints.prediction.size else -1.0,
-        hints.priority[block] if hints.priority.size else np.int32(0),
+        value_at(hints.cost, block, 1.0),
+        value_at(hints.ttl_ns, block, np.inf),
+        value_at(hints.frequency_hint, block, 0),
+        value_at(hints.prediction, block, -1.0),
+        value_at(hints.priority, block, 0),
     )

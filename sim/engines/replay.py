@@ -16,6 +16,7 @@ from sim import registry
 from sim.engines.columns import Columns, make_columns, position_of, request_at
 from sim.errors import InputError
 from sim.kernels.compile import kernel
+from sim.kernels.optional_array import set_value, value_at
 from sim.policy import (
     AdmissionPolicy,
     Context,
@@ -30,7 +31,6 @@ from sim.policy import (
 if TYPE_CHECKING:
     from sim.trace import Trace
 
-NO_COLUMN = np.zeros(0, np.int64)
 NO_FAULT, NOT_RESIDENT = 0, 1
 
 Progress = Callable[[int, int], None]  # (requests so far, requests in all)
@@ -39,12 +39,12 @@ Progress = Callable[[int, int], None]  # (requests so far, requests in all)
 class Cache(NamedTuple):
     """One cache's contents and counts.
 
-    size_of is empty where sizes are ignored; every block then counts 1.
+    size_of is None where sizes are ignored; every block then counts 1.
     """
 
     capacity: int
     resident: np.ndarray  # bool[blocks]
-    size_of: np.ndarray  # int64[blocks] as inserted
+    size_of: np.ndarray | None  # int64[blocks] as inserted
     counts: np.ndarray  # int64[len(COUNTS)]
     fault: np.ndarray  # int64[3]: what the policy did wrong (NO_FAULT: nothing), at which access, with which block
 
@@ -72,7 +72,7 @@ class ReplayResult:
 
 def make_cache(capacity: int, blocks: int, ignore_size: bool) -> Cache:
     """An empty cache."""
-    size_of = NO_COLUMN if ignore_size else np.zeros(blocks, np.int64)
+    size_of = None if ignore_size else np.zeros(blocks, np.int64)
     counts, fault = np.zeros(len(COUNTS), np.int64), np.zeros(3, np.int64)
     return Cache(capacity, np.zeros(blocks, np.bool_), size_of, counts, fault)
 
@@ -81,7 +81,7 @@ def make_cache(capacity: int, blocks: int, ignore_size: bool) -> Cache:
 def replay_rows(policy, state, admission, admission_state, cache, first, columns, address_of):
     """Access the blocks of `columns` in turn.
 
-    first: the index of the first access; address_of: by block, or empty.
+    first: the index of the first access; address_of: by block, or None.
     A block larger than the cache is bypassed and counted, and no policy hears of its insertion. Counts are kept in
     locals and stored at the end: a store to an array would make the compiler reload every array of the state. A policy
     that evicts what is not there ends the replay at once, with `cache.fault` set.
@@ -91,8 +91,7 @@ def replay_rows(policy, state, admission, admission_state, cache, first, columns
     hits = hit_bytes = requested_bytes = bypassed = evictions = 0
     used = cache.counts[USED]
     for i in range(rows):
-        arrival_ns = columns.arrival_ns[i] if columns.arrival_ns.size else 0.0
-        request = request_at(columns, i, first + i, address_of, 1, arrival_ns)
+        request = request_at(columns, i, first + i, address_of, 1, value_at(columns.arrival_ns, i, 0.0))
         block, size = request.block, request.size_bytes
         requested_bytes += size
         admission.on_access(admission_state, request)
@@ -113,12 +112,11 @@ def replay_rows(policy, state, admission, admission_state, cache, first, columns
                 cache.fault[0], cache.fault[1], cache.fault[2] = NOT_RESIDENT, first + i, victim
                 return
             resident[victim] = False
-            used -= size_of[victim] if size_of.size else 1
+            used -= value_at(size_of, victim, 1)
             evictions += 1
         resident[block] = True
         used += size
-        if size_of.size:
-            size_of[block] = size
+        set_value(size_of, block, size)
         policy.on_insert(state, request)
     counts = cache.counts
     counts[REQUESTS] += rows
@@ -211,7 +209,7 @@ class _Replay:
         self.unit_size = ignore_size or "size_bytes" not in trace.columns
         self.capacity = parse_capacity(capacity, trace, ignore_size, within_footprint=True)
         self.parameters = policy.resolve(given)
-        context = Context(self.capacity, trace.n_blocks, seed)
+        context = Context(self.capacity, trace.n_blocks, seed, self.unit_size)
         self.state = policy.make_state(context, given)
         self.admission_state = admission.make_state(context, admission_given)
         self.cache = make_cache(self.capacity, trace.n_blocks, self.unit_size)
@@ -241,13 +239,13 @@ class _Replay:
     def _warm_up(self, columns: Columns) -> None:
         """Compile, so that the time measured is the kernel's alone."""
         try:
-            self._access(0, Columns(*(column[:0] for column in columns)))
+            self._access(0, Columns(*(column if column is None else column[:0] for column in columns)))
         except NumbaError as error:
             request = sample_request()
             raise explain(self.policy, self.state, request, error, self.admission, self.admission_state) from error
 
     def _access(self, first: int, columns: Columns) -> None:
-        address_of = self.trace.address if "address" in {*self.policy.needs, *self.admission.needs} else NO_COLUMN
+        address_of = self.trace.address if "address" in {*self.policy.needs, *self.admission.needs} else None
         parts = (self.policy, self.state, self.admission, self.admission_state, self.cache)
         self._kernel()(*parts, first, columns, address_of)
 

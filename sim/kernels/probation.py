@@ -1,8 +1,8 @@
 """A small queue that new blocks pass, a main one, and ghosts of what the small one gave up (2Q, S3-FIFO and their kin).
 
-The functions work on any state that has `nodes` (of `make_nodes`, with three lists), `used` (int64[3], the bytes on
-each), `queues` (the sentinel of the small list; main and ghost follow) and `ghost_capacity`; what else they need they
-say. A block's place is its list, or one of the two below. The ghosts are asked before anything is evicted.
+The functions work on any state that has `rings` (of `make_rings`, with three queues) and `ghost_capacity`; what else
+they need they say. A block's place is its queue, or one of the two below. The ghosts are asked before anything is
+evicted.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ from __future__ import annotations
 import numpy as np
 
 from sim.kernels.compile import inlined, subroutine
-from sim.kernels.linked_list import oldest, push_newest, unlink
-from sim.kernels.nodes import counter_of, place_of, push_node, set_counter, set_place, set_size, size_of, take_node
+from sim.kernels.rings import (
+    bytes_on,
+    counter_of,
+    place_of,
+    push,
+    set_info,
+    set_size,
+    size_of,
+    take,
+    take_oldest,
+)
 
-SMALL, MAIN, GHOST = 0, 1, 2  # lists, by number
-RECALLED, NOWHERE = 3, 4  # the place of a block that left the ghosts by this access; of one that is on no list
+SMALL, MAIN, GHOST = 0, 1, 2  # queues, by number
+RECALLED, NOWHERE = 3, 4  # the place of a block that left the ghosts by this access; of one that is on no queue
 
 
 def check_ratios(small_ratio: float, ghost_ratio: float) -> None:
@@ -26,63 +35,66 @@ def check_ratios(small_ratio: float, ghost_ratio: float) -> None:
 
 
 @inlined
-def push(state, block, place):
-    """Put a block that is on no list on one, its hits forgotten."""
-    push_node(state.nodes, state.used, state.queues, block, place)
-    set_counter(state.nodes, block, 0)
+def enter(state, block, place):
+    """Put a block that is on no queue on one, its hits forgotten."""
+    set_info(state.rings, block, place, 0)
+    push(state.rings, place, block)
 
 
 @inlined
-def take(state, block):
-    """Take a block off its list."""
-    take_node(state.nodes, state.used, block, NOWHERE)
+def leave(state, block):
+    """Take a block off its queue."""
+    take(state.rings, place_of(state.rings, block), block)
+    set_info(state.rings, block, NOWHERE, 0)
 
 
 @inlined
 def remember(state, block):
-    """Make a ghost of `block`, forgetting the oldest ghosts for it."""
-    size = size_of(state.nodes, block)
+    """Make a ghost of `block`, which is on no queue, forgetting the oldest ghosts for it."""
+    rings = state.rings
+    size = size_of(rings, block)
     if size > state.ghost_capacity:
+        set_info(rings, block, NOWHERE, 0)
         return
-    while state.used[GHOST] + size > state.ghost_capacity:
-        take(state, oldest(state.nodes, state.queues + GHOST))
-    push(state, block, GHOST)
+    while bytes_on(rings, GHOST) + size > state.ghost_capacity:
+        set_info(rings, take_oldest(rings, GHOST), NOWHERE, 0)
+    enter(state, block, GHOST)
 
 
 @inlined
 def recall(state, block):
     """At a miss: a ghost is one no longer, but its insertion will know that it was."""
-    place = place_of(state.nodes, block)
+    place = place_of(state.rings, block)
     if place == GHOST:
-        take_node(state.nodes, state.used, block, RECALLED)
+        take(state.rings, GHOST, block)
+        set_info(state.rings, block, RECALLED, 0)
     elif place == RECALLED:
-        set_place(state.nodes, block, NOWHERE)  # it was not inserted when it was recalled
+        set_info(state.rings, block, NOWHERE, 0)  # it was not inserted when it was recalled
 
 
 @inlined
 def was_remembered(state, request):
     """At an insertion: note the block's size; whether it comes back from the ghosts."""
-    place = place_of(state.nodes, request.block)
+    place = place_of(state.rings, request.block)
     if place == GHOST:  # inserted without an access, as by a prefetch
-        take(state, request.block)
-    set_size(state.nodes, request.block, request.size_bytes)
+        leave(state, request.block)
+    set_size(state.rings, request.block, request.size_bytes)
     return place in (GHOST, RECALLED)
 
 
 @subroutine
-def clock_victim(nodes, used, queue):
-    """The victim of a queue whose oldest end is the hand of a CLOCK; -1 where it is empty."""
+def clock_victim(rings):
+    """The victim of the main queue, whose oldest end is the hand of a CLOCK; -1 where it is empty."""
+    if bytes_on(rings, MAIN) == 0:
+        return np.int64(-1)
     while True:
-        block = np.int64(oldest(nodes, queue))
-        if block == queue:
-            return np.int64(-1)
-        hits = counter_of(nodes, block)
+        block = take_oldest(rings, MAIN)
+        hits = counter_of(rings, block)
         if hits == 0:
-            take_node(nodes, used, block, NOWHERE)
+            set_info(rings, block, NOWHERE, 0)
             return block
-        set_counter(nodes, block, hits - 1)
-        unlink(nodes, block)
-        push_newest(nodes, queue, block)
+        set_info(rings, block, MAIN, hits - 1)
+        push(rings, MAIN, block)
 
 
 @inlined
@@ -93,11 +105,11 @@ def lazily_promoted_victim(state):
     """
     victim = np.int64(-1)
     if not _small_is_due(state):
-        victim = clock_victim(state.nodes, state.used, state.queues + MAIN)
+        victim = clock_victim(state.rings)
     if victim < 0:
         victim = _small_victim(state)
     if victim < 0:  # all of the small queue was promoted
-        victim = clock_victim(state.nodes, state.used, state.queues + MAIN)
+        victim = clock_victim(state.rings)
     return victim
 
 
@@ -105,23 +117,20 @@ def lazily_promoted_victim(state):
 def _small_is_due(state):
     """Whether the small queue is to give up a block rather than the main one."""
     if state.as_libcachesim:
-        return state.used[MAIN] <= state.main_capacity
-    return state.used[SMALL] >= state.small_capacity
+        return bytes_on(state.rings, MAIN) <= state.main_capacity
+    return bytes_on(state.rings, SMALL) >= state.small_capacity
 
 
 @inlined
 def _small_victim(state):
     """The victim of the small queue, or of the main one where a promotion overfills it; -1 where all were promoted."""
-    queue = state.queues + SMALL
-    while True:
-        block = np.int64(oldest(state.nodes, queue))
-        if block == queue:
-            return -1
-        hits = counter_of(state.nodes, block)
-        take(state, block)
-        if hits < state.promotion_hits:
+    rings = state.rings
+    while bytes_on(rings, SMALL) > 0:
+        block = take_oldest(rings, SMALL)
+        if counter_of(rings, block) < state.promotion_hits:
             remember(state, block)
             return block
-        push(state, block, MAIN)
-        if not state.as_libcachesim and state.used[MAIN] > state.main_capacity:
-            return clock_victim(state.nodes, state.used, state.queues + MAIN)
+        enter(state, block, MAIN)
+        if not state.as_libcachesim and bytes_on(rings, MAIN) > state.main_capacity:
+            return clock_victim(rings)
+    return np.int64(-1)
