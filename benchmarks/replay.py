@@ -24,7 +24,7 @@ def rates(trace, policy: str, capacity: str, rounds: int) -> dict:
 def suitable(trace) -> list[str]:
     """The policies that need no column which the trace lacks."""
     names = sim.registry.names(sim.registry.EVICTION)
-    return [name for name in names if set(sim.registry.load(sim.registry.EVICTION, name).needs) <= set(trace.columns)]
+    return [name for name in names if set(sim.registry.load(sim.registry.EVICTION, name).needs) <= trace.provides]
 
 
 def main() -> None:

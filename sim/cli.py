@@ -89,6 +89,7 @@ def replay(
         list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A parameter of the eviction policy.")
     ] = None,
     reader: _Reader = None,
+    option: _Option = None,
     seed: Annotated[int, typer.Option(help="Of policies that draw lots.", min=0)] = 0,
     json: _Json = False,
 ):
@@ -96,7 +97,7 @@ def replay(
     from sim.commands import replay as command
 
     label = ":".join([policy, *(param or [])])
-    command.replay(trace, label, capacity, ignore_object_size, admission, reader, seed, json)
+    command.replay(trace, label, capacity, ignore_object_size, admission, reader, option, seed, json)
 
 
 @app.command()

@@ -133,9 +133,9 @@ def _nothing(state, request):
 class Plugin:
     """Base of all plugins. `init(context, **parameters)` returns the state; the parameters are its keyword arguments.
 
-    needs: trace columns without which the plugin cannot work ("next_access", "address"); over a trace without them it
-    is refused. uses: those that it takes into account where the trace has them ("cost"). plain: it is a Python class
-    (`sim.plain_policy`), and cannot be compiled.
+    needs: trace columns without which the plugin cannot work ("next_access"), "address", or "position" (of a block in
+    its LLM call); over a trace without them it is refused. uses: those that it takes into account where the trace has
+    them ("cost"). plain: it is a Python class (`sim.plain_policy`), and cannot be compiled.
     Raises InputError where a hook is missing or takes the wrong number of arguments.
     """
 
@@ -222,9 +222,14 @@ class Plugin:
     def check_needs(self, trace) -> None:
         """Raises InputError where the trace lacks a column without which the plugin cannot work."""
         for need in self.needs:
-            if need != "address" and need not in trace.columns:
-                problem = f"{self.KIND} policy {self.name!r} needs the column {need!r}, which trace {trace.name!r}"
+            if need not in trace.provides:
+                what = "LLM calls" if need == "position" else f"the column {need!r}"
+                problem = f"{self.KIND} policy {self.name!r} needs {what}, which trace {trace.name!r}"
                 raise InputError(f"{problem} does not have")
+
+    def reads(self, trace) -> set[str]:
+        """What the plugin takes of a trace that has all that it needs."""
+        return {*self.needs} | ({*self.uses} & trace.provides)
 
     def make_state(self, context: Context, given: Mapping[str, Any] | None = None) -> NamedTuple:
         """The state before the first access. Raises InputError where a parameter's value is out of range."""

@@ -118,6 +118,10 @@ def _imported(entry: EntryPoint) -> tuple[Any, Kind]:
         why = " ".join(str(error).split())
         problem = f"{entry.name!r} of {_owner(entry)} could not be imported: {type(error).__name__}: {why}"
         raise InputError(problem) from error
+    if entry.group == EVICTION.group and isinstance(found, type):
+        from sim.plain_policy import plain_policy
+
+        found = plain_policy(found)
     kinds = list(_kinds_of(entry.group, found))
     if not kinds:
         wanted = " or ".join(_class_names(entry.group))

@@ -178,7 +178,7 @@ def _check_state(plugin: Plugin, parameters: dict[str, Any]) -> None:
 
 
 _READS = {"address": "address", "arrival_ns": "arrival_ns", "is_write": "op", "tenant": "tenant"}
-_READS |= {hint: hint for hint in HINTS}
+_READS |= {hint: hint for hint in (*HINTS, "position")}
 
 
 def _check_needs(plugin: Plugin) -> None:

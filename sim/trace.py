@@ -123,6 +123,11 @@ class Trace:
         return frozenset(self._columns)
 
     @property
+    def provides(self) -> frozenset[str]:
+        """What a plugin may need or use of it: its columns, the address and, of LLM calls, a block's position."""
+        return self.columns | {"address"} | ({"position"} if self.calls is not None else set())
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the contents, the same however the trace was chunked or stored.
 

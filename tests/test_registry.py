@@ -163,3 +163,7 @@ def test_an_installed_package_adds_a_policy(tmp_path):
     played = command("replay", "t.csv", "--policy", "scan_aware", "--capacity", "8", "--json", path=target)
     assert played.returncode == 0, played.stderr
     assert json.loads(played.stdout)["hits"] == 1
+
+    played = command("replay", "t.csv", "--policy", "most_recent", "--capacity", "8", "--json", path=target)
+    assert played.returncode == 0 and "plain Python class" in played.stderr
+    assert json.loads(played.stdout)["hits"] == 1

@@ -192,6 +192,7 @@ def test_a_hook_that_cannot_be_compiled_is_one_line(evict, told):
         ({"capacity": "-3"}, "bad capacity"),
         ({"capacity": "3 parsecs"}, "parsecs"),
         ({"policy": policy("tenants", needs=("tenant",))}, "needs the column 'tenant'"),
+        ({"policy": "length_aware"}, "needs LLM calls, which trace"),
     ],
 )
 def test_what_cannot_be_replayed_is_said_in_a_line(arguments, told):
@@ -206,7 +207,7 @@ def test_an_admission_policy_is_no_eviction_policy():
         sim.replay(trace_of([1]), POLICY, 1, True)
 
 
-@pytest.mark.parametrize("name", ["fifo", "lru", "length_aware"])
+@pytest.mark.parametrize("name", ["fifo", "lru", "lfu"])
 def test_sizes_change_nothing_where_all_are_one(name):
     ids = np.random.default_rng(3).integers(0, 40, 1000)
     one = sim.replay(trace_of(ids, size_bytes=np.ones(1000, np.int64)), name, 10)

@@ -62,4 +62,12 @@ def remove(state, block):
     heap_remove(state.heap, state.slot, state.count, state.keys, block)
 
 
-POLICY = EvictionPolicy(name="length_aware", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove)
+POLICY = EvictionPolicy(
+    name="length_aware",
+    init=init,
+    on_hit=on_hit,
+    on_insert=on_insert,
+    evict=evict,
+    remove=remove,
+    needs=("position",),
+)

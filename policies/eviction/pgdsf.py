@@ -157,5 +157,6 @@ POLICY = EvictionPolicy(
     on_insert=on_insert,
     evict=evict,
     remove=remove,
+    needs=("position",),
     uses=("cost",),
 )

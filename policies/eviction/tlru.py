@@ -119,5 +119,12 @@ def remove(state, block):
 
 
 POLICY = EvictionPolicy(
-    name="tlru", init=init, on_hit=on_hit, on_miss=on_miss, on_insert=on_insert, evict=evict, remove=remove
+    name="tlru",
+    init=init,
+    on_hit=on_hit,
+    on_miss=on_miss,
+    on_insert=on_insert,
+    evict=evict,
+    remove=remove,
+    needs=("position",),
 )

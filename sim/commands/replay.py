@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sim.commands import output
+from sim.commands.options import reader_options
 
 
 def replay(
@@ -14,6 +15,7 @@ def replay(
     ignore_object_size: bool,
     admission: str,
     reader: str | None,
+    options: list[str] | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -29,6 +31,7 @@ def replay(
             seed=seed,
             progress=progress,
             reader=reader,
+            options=reader_options(options),
         )
     if as_json:
         output.print_json(asdict(result))

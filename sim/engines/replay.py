@@ -141,13 +141,14 @@ def replay(
     seed: int = 0,
     progress: Progress | None = None,
     reader: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> ReplayResult:
     """How often one cache under `policy` hits.
 
     trace: a trace, a file, or a name from the catalogue; policy, admission: a name, with parameters if need be
     ("s3fifo:small_ratio=0.2"), or an object; capacity: "10%" of the distinct objects or of their bytes, objects (bytes,
-    where sizes count), or "4 GiB"; parameters: of the policy; reader: the file's format where it does not say it.
-    Raises InputError for what cannot be replayed so.
+    where sizes count), or "4 GiB"; parameters: of the policy; reader: the file's format where it does not say it;
+    options: of the reader. Raises InputError for what cannot be replayed so.
     """
     policy, given = plugin_of(registry.EVICTION, policy)
     given = {**given, **(parameters or {})}
@@ -155,7 +156,7 @@ def replay(
     if policy.plain:
         warnings.warn(f"{policy.name} is a plain Python class: it is not compiled, and replays slowly", stacklevel=2)
     policy.resolve(given), admission.resolve(admission_given)  # a misspelt parameter is told before the trace is read
-    trace = with_columns(trace, ignore_object_size, reader, (policy, admission))
+    trace = with_columns(trace, ignore_object_size, reader, (policy, admission), options)
     return _Replay(trace, policy, given, admission, admission_given, capacity, ignore_object_size, seed).run(progress)
 
 
@@ -174,7 +175,9 @@ def plugin_of(kind: registry.Kind, wanted: str | Plugin) -> tuple[Plugin, dict[s
     return registry.load(kind, choice.name), dict(choice.parameters)
 
 
-def with_columns(trace, ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...]) -> Trace:
+def with_columns(
+    trace, ignore_size: bool, reader: str | None, plugins: tuple[Plugin, ...], options: Mapping[str, Any] | None = None
+) -> Trace:
     """The trace with the columns that these plugins need; nothing else is kept of one that is read here."""
     from sim.trace import Trace
     from sim.trace_columns import COLUMNS
@@ -184,19 +187,12 @@ def with_columns(trace, ignore_size: bool, reader: str | None, plugins: tuple[Pl
     if not isinstance(trace, Trace):
         uses = {use for plugin in plugins for use in plugin.uses}
         kept = needs | uses if ignore_size else needs | uses | {"size_bytes"}
-        trace = load_trace(trace, reader=reader, needs=kept & COLUMNS.keys())
+        trace = load_trace(trace, reader=reader, options=options, needs=kept & COLUMNS.keys())
     if "next_access" in needs:
         trace = trace.with_next_access()
     for plugin in plugins:
         plugin.check_needs(trace)
     return trace
-
-
-def _columns_for(trace: Trace, unit_size: bool, *plugins: Plugin) -> set[str]:
-    """Names of the columns beside `block` that a replay with these plugins reads."""
-    needs = {need for plugin in plugins for need in plugin.needs} - {"address"}
-    uses = {use for plugin in plugins for use in plugin.uses if use in trace.columns}
-    return (needs | uses) - {"size_bytes"} if unit_size else needs | uses | {"size_bytes"}
 
 
 class _Replay:
@@ -208,6 +204,7 @@ class _Replay:
         self.trace, self.policy, self.admission = trace, policy, admission
         self.unit_size = ignore_size or "size_bytes" not in trace.columns
         self.capacity = parse_capacity(capacity, trace, ignore_size, within_footprint=True)
+        self.read = policy.reads(trace) | admission.reads(trace)
         self.parameters = policy.resolve(given)
         context = Context(self.capacity, trace.n_blocks, seed, self.unit_size)
         self.state = policy.make_state(context, given)
@@ -229,12 +226,17 @@ class _Replay:
         return self._result(kernel_seconds)
 
     def _chunks(self) -> Iterator[Columns]:
-        wanted = sorted(_columns_for(self.trace, self.unit_size, self.policy, self.admission))
+        wanted = self._columns()
         first = 0
         for block, *columns in self.trace.chunks("block", *wanted):
-            position = position_of(self.trace, first, first + block.size)
+            position = position_of(self.trace, first, first + block.size) if "position" in self.read else None
             yield make_columns(block, position=position, **dict(zip(wanted, columns, strict=True)))
             first += block.size
+
+    def _columns(self) -> list[str]:
+        """Names of the columns beside `block` that the plugins read."""
+        columns = self.read & self.trace.columns
+        return sorted(columns - {"size_bytes"} if self.unit_size else columns | {"size_bytes"})
 
     def _warm_up(self, columns: Columns) -> None:
         """Compile, so that the time measured is the kernel's alone."""
@@ -245,7 +247,7 @@ class _Replay:
             raise explain(self.policy, self.state, request, error, self.admission, self.admission_state) from error
 
     def _access(self, first: int, columns: Columns) -> None:
-        address_of = self.trace.address if "address" in {*self.policy.needs, *self.admission.needs} else None
+        address_of = self.trace.address if "address" in self.read else None
         parts = (self.policy, self.state, self.admission, self.admission_state, self.cache)
         self._kernel()(*parts, first, columns, address_of)
 

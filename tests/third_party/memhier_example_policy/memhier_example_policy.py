@@ -49,3 +49,21 @@ def remove(state, block):
 POLICY = sim.EvictionPolicy(
     name="scan_aware", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove
 )
+
+
+class MostRecent:
+    """A plain class is a policy, too: the block that came last leaves first."""
+
+    name = "most_recent"
+
+    def __init__(self, context):
+        self.blocks = []
+
+    def on_hit(self, request):
+        """Hits leave no trace."""
+
+    def on_insert(self, request):
+        self.blocks.append(request.block)
+
+    def evict(self, request):
+        return self.blocks.pop()
