@@ -30,6 +30,9 @@ class Oracle:
         self.size[request.block] = request.size_bytes
         self.insert(request.block, request)
 
+    def admit(self, state, request):
+        return True
+
     def evict(self, state, request):
         return self.victim(request)
 

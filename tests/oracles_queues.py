@@ -174,6 +174,23 @@ class Gdsf(Lfuda):
         return self.frequency[block] * 1e6 / self.size[block]
 
 
+class GdsfLibrary(Gdsf):
+    """The missed block takes part in the choice of victims, with the rank that it had when it was missed."""
+
+    def miss(self, block, request):
+        self.entry = self.age + 1e6 / request.size_bytes
+
+    def insert(self, block, request):
+        super().insert(block, request)
+        self.rank[block] = (self.entry, self.clock)
+
+    def victim(self, request):
+        self.rank[request.block] = (self.entry, self.clock + 1)
+        block = super().victim(request)
+        self.rank.pop(request.block, None)
+        return block
+
+
 class Size(Lfuda):
     def touch(self, block):
         self.clock += 1

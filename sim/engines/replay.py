@@ -82,9 +82,10 @@ def replay_rows(policy, state, admission, admission_state, cache, first, columns
     """Access the blocks of `columns` in turn.
 
     first: the index of the first access; address_of: by block, or empty.
-    A block larger than the cache is bypassed and counted, and no policy hears of its insertion. Counts are kept in
-    locals and stored at the end: a store to an array would make the compiler reload every array of the state. A policy
-    that evicts what is not there ends the replay at once, with `cache.fault` set.
+    A block larger than the cache is bypassed and counted, and so is one that the eviction policy refuses; no policy
+    hears of an insertion. Counts are kept in locals and stored at the end: a store to an array would make the compiler
+    reload every array of the state. A policy that evicts what is not there, but for the missed block itself, ends the
+    replay at once, with `cache.fault` set.
     """
     capacity, resident, size_of = cache.capacity, cache.resident, cache.size_of
     rows = columns.block.size
@@ -107,19 +108,26 @@ def replay_rows(policy, state, admission, admission_state, cache, first, columns
             continue
         if not admission.admit(admission_state, request):
             continue
+        if not policy.admit(state, request):
+            bypassed += 1
+            continue
         while used + size > capacity:
             victim = policy.evict(state, request)
             if victim < 0 or victim >= resident.size or not resident[victim]:
+                if victim == block:
+                    bypassed += 1
+                    break
                 cache.fault[0], cache.fault[1], cache.fault[2] = NOT_RESIDENT, first + i, victim
                 return
             resident[victim] = False
             used -= size_of[victim] if size_of.size else 1
             evictions += 1
-        resident[block] = True
-        used += size
-        if size_of.size:
-            size_of[block] = size
-        policy.on_insert(state, request)
+        else:
+            resident[block] = True
+            used += size
+            if size_of.size:
+                size_of[block] = size
+            policy.on_insert(state, request)
     counts = cache.counts
     counts[REQUESTS] += rows
     counts[HITS] += hits
