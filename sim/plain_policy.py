@@ -6,9 +6,9 @@
         def on_insert(self, request): ...
         def evict(self, request): ...          # returns the block that leaves
 
-with `on_miss(request)`, `admit(request)`, `remove(block)`, and the class attributes `name`, `needs` and `uses` where wanted; they mean
-what they do for `sim.EvictionPolicy`. Nothing of it is compiled, so it is replayed by the loop below, at some hundred
-thousand requests/s, and cannot take part in a timed run.
+with `on_miss(request)`, `admit(request)`, `remove(block)`, and the class attributes `name`, `needs` and `uses` where
+wanted; they mean what they do for `sim.EvictionPolicy`. Nothing of it is compiled, so it is replayed by the loop below,
+at some hundred thousand requests/s, and cannot take part in a timed run.
 """
 
 from __future__ import annotations

@@ -428,6 +428,128 @@ class Lirs(Oracle):
         self.prune()
 
 
+class LirsLibrary(Oracle):
+    """As above; `phantoms` left while they were hit and count as resident, and `late` are yet to leave."""
+
+    def start(self, hir_ratio=0.01, stack_ratio=2.0):
+        self.stack, self.queue, self.lir, self.evicted, self.phantoms, self.late = [], [], set(), [], set(), []
+        self.hir_capacity = max(int(self.capacity * hir_ratio), 1)
+        self.lir_capacity = self.capacity - self.hir_capacity
+        self.stack_capacity = int(self.capacity * stack_ratio)
+
+    def admit(self, state, request):
+        return request.size_bytes <= min(self.lir_capacity, self.hir_capacity)
+
+    def fits(self, block, blocks, capacity):
+        return not blocks or self.bytes_of([*blocks, block]) <= capacity
+
+    def prune(self):
+        while self.stack and self.stack[0] not in self.lir:
+            self.leave_stack(self.stack[0])
+
+    def leave_stack(self, block):
+        self.stack.remove(block)
+        self.phantoms.discard(block)
+        if block in self.evicted:
+            self.evicted.remove(block)
+
+    def give_up(self):
+        block = self.queue.pop(0)
+        if block in self.stack:
+            self.evicted.append(block)
+        self.late.append(block)
+
+    def demote(self):
+        block = self.stack.pop(0)
+        self.lir.discard(block)
+        while not self.fits(block, self.queue, self.hir_capacity):
+            self.give_up()
+        self.queue.append(block)
+        self.prune()
+
+    def make_room(self, block):
+        if block in self.evicted or block in self.phantoms:
+            self.stack.remove(block)
+            self.stack.append(block)
+            while not self.fits(block, self.lir, self.lir_capacity):
+                self.demote()
+        elif not self.fits(block, self.lir, self.lir_capacity):
+            while not self.fits(block, self.queue, self.hir_capacity):
+                self.give_up()
+
+    def enter(self, block):
+        self.make_room(block)
+        known = block in self.stack
+        if known:
+            self.leave_stack(block)
+        self.stack.append(block)
+        if known or self.fits(block, self.lir, self.lir_capacity):
+            self.lir.add(block)
+        else:
+            self.queue.append(block)
+        self.prune()
+
+    def limit_stack(self):
+        while self.evicted and self.bytes_of(self.stack) > self.stack_capacity:
+            self.leave_stack(self.evicted[0])
+
+    def hit(self, block, request):
+        if block in self.late:
+            self.late.remove(block)
+            self.enter(block)
+        elif block in self.lir:
+            self.stack.remove(block)
+            self.stack.append(block)
+            self.prune()
+        elif block in self.stack:
+            self.stack.remove(block)
+            self.queue.remove(block)
+            while not self.fits(block, self.lir, self.lir_capacity):
+                self.demote()
+            self.lir.add(block)
+            self.stack.append(block)
+            self.prune()
+        else:
+            self.hit_queued(block)
+        self.limit_stack()
+
+    def hit_queued(self, block):
+        self.queue.remove(block)
+        self.queue.append(block)
+        while block in self.queue and not self.fits(block, self.lir, self.lir_capacity):
+            self.demote()
+        self.stack.append(block)
+        if block not in self.queue:
+            self.phantoms.add(block)
+        self.prune()
+
+    def insert(self, block, request):
+        self.enter(block)
+        self.limit_stack()
+
+    def victim(self, request):
+        self.size[request.block] = request.size_bytes
+        if not self.late:
+            self.make_room(request.block)
+        if not self.late:
+            if not self.queue:
+                self.demote()
+            self.give_up()
+        return self.late.pop(0)
+
+    def forget(self, block):
+        if block in self.late:
+            self.late.remove(block)
+            if block in self.phantoms:
+                self.leave_stack(block)
+        else:
+            for place in (self.stack, self.queue):
+                if block in place:
+                    place.remove(block)
+            self.lir.discard(block)
+        self.prune()
+
+
 class ClockPro(Oracle):
     """The clock as a list that begins where the hot hand is; its head is the end. Kinds: hot, cold, tested, ghost."""
 

@@ -53,6 +53,8 @@ FORMS = {
     "car": ("car", {}, oracles_queues.Car),
     "lirs": ("lirs", {}, oracles_queues.Lirs),
     "lirs-quarter": ("lirs", {"hir_ratio": 0.25, "stack_ratio": 1.5}, oracles_queues.Lirs),
+    "lirs-library": ("lirs", {"as_libcachesim": True}, oracles_queues.LirsLibrary),
+    "lirs-library-third": ("lirs", {"as_libcachesim": True, "hir_ratio": 0.3}, oracles_queues.LirsLibrary),
     "lruk": ("lruk", {}, oracles_queues.LruK),
     "lruk-3": ("lruk", {"k": 3, "correlated_period": 4, "history_ratio": 0.5}, oracles_queues.LruK),
     "mq": ("mq", {}, oracles_queues.Mq),
@@ -97,9 +99,9 @@ FORMS = {
 }
 POLICIES = sorted({name for name, _, _ in FORMS.values()})
 # which do care about the unit that sizes are given in; shares of 1 % are not whole numbers in the test of the others
-UNSCALED = {"arc-library", "clock2qplus-library", "lecar-library", "lhd-library", "lirs", "wtinylfu"}
+UNSCALED = {"arc-library", "clock2qplus-library", "lecar-library", "lhd-library", "lirs", "lirs-library", "wtinylfu"}
 # which refuse some blocks, or nearly all of them in a cache of one place
-REFUSING = {"gdsf-library", "lease", "soft_pin", "soft_pin-hard"}
+REFUSING = {"gdsf-library", "lease", "lirs-library", "lirs-library-third", "soft_pin", "soft_pin-hard"}
 SCALED = [form for form in FORMS if form not in UNSCALED]
 
 
@@ -431,7 +433,11 @@ LIBRARY = {
     "Clock2QPlus": ("clock2qplus", {"as_libcachesim": True}),
     "Size": ("size", {"as_libcachesim": True}),
     "GDSF": ("gdsf", {"as_libcachesim": True}),
+    "LIRS": ("lirs", {"as_libcachesim": True}),
 }
+
+
+CORRECTIONS = (("late_hits", 1), ("false_hits", -1))  # hits that the library counts as misses, and the other way
 
 
 @cache
@@ -466,7 +472,7 @@ def reference_rows(reference_file):
 
 
 def misses(trace, name, parameters, row):
-    """Misses and missed bytes on the trace of a reference row, and hits that the library counts as misses."""
+    """Misses and missed bytes on the trace of a reference row, and what the library counts as misses beyond them."""
     blocks, sizes = trace
     unit, capacity = row["ignore_obj_size"] == "1", int(row["cache_size"])
     policy = policy_named(name)
@@ -474,7 +480,7 @@ def misses(trace, name, parameters, row):
     events, _ = run(policy, state, capacity, blocks, sizes=None if unit else sizes)
     weights = np.ones_like(sizes) if unit else sizes
     hit = np.array([block for kind, block in events if kind == 0])
-    late = int(state.late_hits[0]) if name == "slru" else 0
+    late = [int(getattr(state, field)[0]) * sign for field, sign in CORRECTIONS if hasattr(state, field)]
     return blocks.size - hit.size, int(weights[blocks].sum() - weights[hit].sum()), late
 
 
@@ -483,8 +489,8 @@ def misses(trace, name, parameters, row):
 def test_misses_as_often_as_libcachesim_to_the_last_one(cloudphysics, reference_rows, name):
     for row in reference_rows(name):
         count, missed_bytes, late = misses(cloudphysics, *LIBRARY[name], row)
-        assert count + late == int(row["n_miss"]), row
-        assert late > 0 or missed_bytes == int(row["miss_bytes"]), row
+        assert count + sum(late) == int(row["n_miss"]), row
+        assert any(late) or missed_bytes == int(row["miss_bytes"]), row
 
 
 @compiled_only
