@@ -658,6 +658,25 @@ class ClockPro(Oracle):
         del self.kind[block]
 
 
+class ClockProLibrary(Oracle):
+    """What came first and fits stays."""
+
+    def start(self, cold_ratio=1.0):
+        self.kept, self.limit = [], int(self.capacity * cold_ratio)
+
+    def admit(self, state, request):
+        return self.bytes_of(self.kept) + request.size_bytes <= self.limit
+
+    def insert(self, block, request):
+        self.kept.append(block)
+
+    def victim(self, request):
+        return request.block
+
+    def forget(self, block):
+        self.kept.remove(block)
+
+
 class WTinyLfu(Oracle):
     """With exact counts of recent accesses, which the sketch has as long as no two blocks share a counter."""
 

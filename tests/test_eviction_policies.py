@@ -61,6 +61,8 @@ FORMS = {
     "mq-hasty": ("mq", {"queues": 3, "lifetime": 5, "history_ratio": 1.0}, oracles_queues.Mq),
     "clockpro": ("clockpro", {}, oracles_queues.ClockPro),
     "clockpro-hot": ("clockpro", {"cold_ratio": 0.25}, oracles_queues.ClockPro),
+    "clockpro-library": ("clockpro", {"as_libcachesim": True}, oracles_queues.ClockProLibrary),
+    "clockpro-library-half": ("clockpro", {"as_libcachesim": True, "cold_ratio": 0.5}, oracles_queues.ClockProLibrary),
     "clock2qplus": ("clock2qplus", {"small_ratio": 0.25}, oracles_queues.Clock2QPlus),
     "clock2qplus-library": (
         "clock2qplus",
@@ -101,7 +103,16 @@ POLICIES = sorted({name for name, _, _ in FORMS.values()})
 # which do care about the unit that sizes are given in; shares of 1 % are not whole numbers in the test of the others
 UNSCALED = {"arc-library", "clock2qplus-library", "lecar-library", "lhd-library", "lirs", "lirs-library", "wtinylfu"}
 # which refuse some blocks, or nearly all of them in a cache of one place
-REFUSING = {"gdsf-library", "lease", "lirs-library", "lirs-library-third", "soft_pin", "soft_pin-hard"}
+REFUSING = {
+    "gdsf-library",
+    "clockpro-library",
+    "clockpro-library-half",
+    "lease",
+    "lirs-library",
+    "lirs-library-third",
+    "soft_pin",
+    "soft_pin-hard",
+}
 SCALED = [form for form in FORMS if form not in UNSCALED]
 
 
@@ -434,6 +445,7 @@ LIBRARY = {
     "Size": ("size", {"as_libcachesim": True}),
     "GDSF": ("gdsf", {"as_libcachesim": True}),
     "LIRS": ("lirs", {"as_libcachesim": True}),
+    "ClockPro": ("clockpro", {"as_libcachesim": True, "cold_ratio": 0.5}),
 }
 
 

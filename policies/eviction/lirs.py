@@ -15,9 +15,9 @@ that is not in S it also turns the bottom LIR block into an HIR one, and evicts 
 evict during a hit, so such a block waits to be the next victim; if it is accessed before that, libCacheSim counts a
 miss, and here it is a hit, handled as the insertion that it is there and counted in `state.late_hits`. What leaves may
 be the very block that is hit, always where the queue has one block. It stays in S as if it were resident, and
-libCacheSim counts its next access as a hit although the cache does not hold it. Where that is a miss here, it is counted
-in `state.false_hits`. Misses plus late hits less false hits are libCacheSim's misses, to the last one. Its form cannot
-be told for a cache of two blocks, where it loses all LIR blocks and puts one into its queue twice.
+libCacheSim counts its next access as a hit although the cache does not hold it. Where that is a miss here, it is
+counted in `state.false_hits`. Misses plus late hits less false hits are libCacheSim's misses, to the last one. A cache
+of two blocks is left out: there it loses its only LIR block and goes on as if the bottom of S were one.
 """
 
 from __future__ import annotations
