@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tests.oracles import Clock, Lru, Oracle, S3Fifo
 
 
@@ -739,3 +741,129 @@ class WTinyLfu(Oracle):
 
     def forget(self, block):
         next(queue for queue in (self.window, self.probation, self.protected) if block in queue).remove(block)
+
+
+def xxh64(number, seed):
+    """XXH64 of a number's eight bytes, from the specification."""
+    mask = (1 << 64) - 1
+    primes = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
+
+    def turned(word, bits):
+        return (word << bits | word >> (64 - bits)) & mask
+
+    word = (seed + primes[4] + 8) & mask
+    word ^= turned(number * primes[1] & mask, 31) * primes[0] & mask
+    word = (turned(word, 27) * primes[0] + primes[3]) & mask
+    for bits, prime in ((33, primes[1]), (29, primes[2])):
+        word = (word ^ word >> bits) * prime & mask
+    return word ^ word >> 32
+
+
+class CountingBloom:
+    """With ten counters a number out of 14.4 for each item."""
+
+    def __init__(self, items):
+        items = (items + 2**31) % 2**32 - 2**31
+        counters = min(math.ceil(items * math.log(1000) / 0.480453013918201), 2**31 - 1)
+        self.counters, self.counts = 20 if counters < 10 else counters, {}
+
+    def places(self, number):
+        start, step = (xxh64(number, seed) % 2**32 for seed in (0x12345678, 0x12344321))
+        return [(start + i * step) % 2**32 % self.counters for i in range(10)]
+
+    def estimate(self, number):
+        return min(self.counts.get(place, 0) for place in self.places(number))
+
+    def add(self, number):
+        for place in self.places(number):
+            self.counts[place] = self.counts.get(place, 0) + 1
+
+    def halve(self):
+        self.counts = {place: count // 2 for place, count in self.counts.items()}
+
+
+class WTinyLfuLibrary(Oracle):
+    """As its docstring says; blocks have their own numbers for addresses, and `late` are those that wait to leave."""
+
+    def start(self, window_ratio=0.01):
+        self.window, self.probation, self.protected, self.late, self.main_hits = [], [], [], [], 0
+        self.window_capacity = int(self.capacity * window_ratio)
+        self.main_capacity = self.capacity - self.window_capacity
+        self.probation_capacity = int(1 / 5 * self.main_capacity)
+        self.protected_capacity = int(4 / 5 * self.main_capacity)
+        self.bloom = CountingBloom(self.main_capacity)
+
+    def admit(self, state, request):
+        return request.size_bytes <= min(self.window_capacity, self.probation_capacity)
+
+    def main_victim(self):
+        return (self.probation or self.protected)[0]
+
+    def let_wait(self, block):
+        next(queue for queue in (self.window, self.probation, self.protected) if block in queue).remove(block)
+        self.late.append(block)
+
+    def enter_main(self, block):
+        if self.bytes_of([*self.probation, block]) <= self.probation_capacity:
+            self.probation.append(block)
+        elif self.bytes_of([*self.protected, block]) <= self.protected_capacity:
+            self.protected.append(block)
+        else:
+            while self.bytes_of([*self.probation, *self.protected, block]) > self.main_capacity:
+                self.let_wait(self.main_victim())
+            self.probation.append(block)
+
+    def make_room(self):
+        full = False
+        while not full:
+            if not self.window:
+                self.let_wait(self.main_victim())
+                return
+            block = self.window[0]
+            full = self.bytes_of([*self.probation, *self.protected, block]) > self.main_capacity
+            if full and self.bloom.estimate(block) <= self.bloom.estimate(self.main_victim()):
+                self.let_wait(block)
+            else:
+                if full:
+                    self.let_wait(self.main_victim())
+                self.window.remove(block)
+                self.enter_main(block)
+            self.bloom.add(block)
+
+    def insert(self, block, request):
+        while self.bytes_of([*self.window, *self.probation, *self.protected, block]) > self.capacity:
+            self.make_room()
+        self.window.append(block)
+        self.bloom.add(block)
+
+    def cool(self):
+        """The protected segment is too full: its oldest sinks, and probation gives up what it then has too much."""
+        self.probation.append(self.protected.pop(0))
+        while self.bytes_of(self.probation) > self.probation_capacity:
+            self.let_wait(self.probation[0])
+
+    def hit(self, block, request):
+        if block in self.late:
+            self.late.remove(block)
+            self.insert(block, request)
+            return
+        queue = next(queue for queue in (self.window, self.probation, self.protected) if block in queue)
+        queue.remove(block)
+        (self.window if queue is self.window else self.protected).append(block)
+        while self.bytes_of(self.protected) > self.protected_capacity:
+            self.cool()
+        if queue is not self.window:
+            self.bloom.add(block)
+            self.main_hits += 1
+            if self.main_hits == 32 * self.main_capacity:
+                self.main_hits = 0
+                self.bloom.halve()
+
+    def victim(self, request):
+        if not self.late:
+            self.make_room()
+        return self.late.pop(0)
+
+    def forget(self, block):
+        queues = (self.window, self.probation, self.protected, self.late)
+        next(queue for queue in queues if block in queue).remove(block)
