@@ -111,7 +111,15 @@ UNSCALED = {"arc-library", "clock2qplus-library", "lecar-library", "lhd-library"
 UNSCALED |= {"wtinylfu-library", "wtinylfu-library-third"}
 # which refuse some blocks, and in a cache of one place perhaps all
 REFUSING = {"clockpro-library", "clockpro-library-half", "gdsf-library", "lease", "lirs-library", "lirs-library-third"}
-REFUSING |= {"soft_pin", "soft_pin-hard", "wtinylfu-library", "wtinylfu-library-third"}
+REFUSING |= {
+    "clock2qplus-library",
+    "s3fifo-library",
+    "soft_pin",
+    "slru-library",
+    "soft_pin-hard",
+    "wtinylfu-library",
+    "wtinylfu-library-third",
+}
 SCALED = [form for form in FORMS if form not in UNSCALED]
 
 

@@ -69,6 +69,15 @@ def was_remembered(state, request):
     return place in (GHOST, RECALLED)
 
 
+@inlined
+def is_admitted(state, request):
+    """Whether libCacheSim takes a block into the small queue, whose `small_capacity` it must not fill, or the main one."""
+    size = request.size_bytes
+    if not state.as_libcachesim or size < state.small_capacity:
+        return True
+    return size == state.small_capacity and place_of(state.nodes, request.block) == RECALLED
+
+
 @subroutine
 def clock_victim(nodes, used, queue):
     """The victim of a queue whose oldest end is the hand of a CLOCK; -1 where it is empty."""
