@@ -254,6 +254,7 @@ class EvictionPolicy(Plugin):
     on_insert(state, request): the block of `request` has become resident.
     remove(state, block), optional: a resident block has left for another reason than `evict` (an exclusive
         hierarchy moves it, an inclusive one invalidates it). A policy without it cannot serve such a tier.
+    counts: names of fields of the state, int64[1] each, that a replay's result gives.
     """
 
     KIND: ClassVar[str] = "eviction"
@@ -273,6 +274,7 @@ class EvictionPolicy(Plugin):
     on_miss: Callable | None = None
     admit: Callable | None = None
     remove: Callable | None = None
+    counts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,7 +4,7 @@ ago leaves (option `default_kv_lease_ttl`; kvcache-ai/Mooncake, mooncake-store).
 A hit gives a block a lease of `lease_ns` from its arrival on; an insertion gives none, so that what is never read goes
 first. Where every resident block has a lease, the new block is refused, as Mooncake Store refuses an object. With
 `lease_ns` of 0 this is LRU. keep_leases: if not, the block whose lease ends first is given up then, counted in
-`state.broken`.
+`broken`.
 
 Mooncake Store frees `eviction_ratio` of its objects at a time once `eviction_high_watermark_ratio` is passed, and only
 those with the oldest leases in each shard. Here blocks leave one by one, in exact order; the migration daemon of a
@@ -82,4 +82,5 @@ POLICY = EvictionPolicy(
     evict=evict,
     remove=remove,
     needs=("arrival_ns",),
+    counts=("broken",),
 )

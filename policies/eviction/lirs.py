@@ -13,10 +13,10 @@ the LIR block at the bottom becomes HIR. Until the LIR share is full, new blocks
 libCacheSim's LIRS differs (`as_libcachesim`). It refuses blocks larger than the queue's share. On a hit of an HIR block
 that is not in S it also turns the bottom LIR block into an HIR one, and evicts for it during the hit. A policy cannot
 evict during a hit, so such a block waits to be the next victim; if it is accessed before that, libCacheSim counts a
-miss, and here it is a hit, handled as the insertion that it is there and counted in `state.late_hits`. What leaves may
+miss, and here it is a hit, handled as the insertion that it is there and counted in `late_hits`. What leaves may
 be the very block that is hit, always where the queue has one block. It stays in S as if it were resident, and
 libCacheSim counts its next access as a hit although the cache does not hold it. Where that is a miss here, it is
-counted in `state.false_hits`. Misses plus late hits less false hits are libCacheSim's misses, to the last one. A cache
+counted in `false_hits`. Misses plus late hits less false hits are libCacheSim's misses, to the last one. A cache
 of two blocks is left out: there it loses its only LIR block and goes on as if the bottom of S were one.
 """
 
@@ -341,5 +341,12 @@ def remove(state, block):
 
 
 POLICY = EvictionPolicy(
-    name="lirs", init=init, on_hit=on_hit, on_insert=on_insert, admit=admit, evict=evict, remove=remove
+    name="lirs",
+    init=init,
+    on_hit=on_hit,
+    on_insert=on_insert,
+    admit=admit,
+    evict=evict,
+    remove=remove,
+    counts=("late_hits", "false_hits"),
 )

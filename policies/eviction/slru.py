@@ -7,7 +7,7 @@ recently used block leaves the cache.
 libCacheSim's SLRU differs (`as_libcachesim`): while a segment has room a new block enters the lowest that has, and
 what sinks out of a full lowest segment leaves the cache at once, during a hit. A policy cannot evict during a hit, so
 such a block waits to be the next victim. If it is accessed before that, libCacheSim counts a miss; here it is a hit,
-handled as the insertion that it is there and counted in `state.late_hits`. Misses plus late hits are libCacheSim's
+handled as the insertion that it is there and counted in `late_hits`. Misses plus late hits are libCacheSim's
 misses, to the last one. It refuses blocks larger than a segment.
 """
 
@@ -160,5 +160,12 @@ def remove(state, block):
 
 
 POLICY = EvictionPolicy(
-    name="slru", init=init, on_hit=on_hit, on_insert=on_insert, admit=admit, evict=evict, remove=remove
+    name="slru",
+    init=init,
+    on_hit=on_hit,
+    on_insert=on_insert,
+    admit=admit,
+    evict=evict,
+    remove=remove,
+    counts=("late_hits",),
 )

@@ -9,7 +9,7 @@ Store. From then on, until the block leaves, each access pins it anew for `pin_n
 1. blocks without a pin whose lease has ended, the one whose lease ended longest ago first;
 2. pinned blocks whose lease has ended, unless evict_pinned is false;
 3. none: the new block is refused, as Mooncake Store refuses an object; or, unless keep_leases, blocks without a pin
-   whose lease ends first, then pinned ones, counted in `state.broken`.
+   whose lease ends first, then pinned ones, counted in `broken`.
 
 Times of arrival must not go back, as those of a trace do not.
 """
@@ -170,4 +170,5 @@ POLICY = EvictionPolicy(
     evict=evict,
     remove=remove,
     needs=("arrival_ns", "priority"),
+    counts=("broken",),
 )

@@ -21,7 +21,7 @@ libCacheSim's WTinyLFU differs in most of this (`as_libcachesim`, of whose param
   probation segment is full and the protected one is not, and what a hit moves out of the probation segment leaves the
   cache at once, during the hit. A policy cannot evict during a hit, so such a block waits to be the next victim. If it
   is accessed before that, libCacheSim counts a miss; here it is a hit, handled as the insertion that it is there and
-  counted in `state.late_hits`. Misses plus late hits are libCacheSim's misses, to the last one.
+  counted in `late_hits`. Misses plus late hits are libCacheSim's misses, to the last one.
 """
 
 from __future__ import annotations
@@ -314,4 +314,5 @@ POLICY = EvictionPolicy(
     evict=evict,
     remove=remove,
     uses=("address",),
+    counts=("late_hits",),
 )

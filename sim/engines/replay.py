@@ -55,7 +55,11 @@ REQUESTS, HITS, REQUESTED_BYTES, HIT_BYTES, BYPASSED, EVICTIONS, USED = range(le
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay found. capacity is in objects where sizes were ignored, else in bytes."""
+    """What a replay found. capacity is in objects where sizes were ignored, else in bytes.
+
+    bypassed: misses of blocks larger than the cache, or refused by the eviction policy. counts: what the policy itself
+    counted (its docstring says what that means).
+    """
 
     policy: str
     parameters: dict[str, Any]
@@ -68,6 +72,7 @@ class ReplayResult:
     byte_hit_ratio: float
     bypassed: int
     kernel_seconds: float
+    counts: dict[str, int]
 
 
 def make_cache(capacity: int, blocks: int, ignore_size: bool) -> Cache:
@@ -289,6 +294,7 @@ class _Replay:
             byte_hit_ratio=counts["hit_bytes"] / counts["requested_bytes"],
             bypassed=counts["bypassed"],
             kernel_seconds=kernel_seconds,
+            counts={name: int(getattr(self.state, name)[0]) for name in self.policy.counts},
         )
 
 

@@ -71,7 +71,7 @@ def was_remembered(state, request):
 
 @inlined
 def is_admitted(state, request):
-    """Whether libCacheSim takes a block into the small queue, whose `small_capacity` it must not fill, or the main one."""
+    """Whether libCacheSim takes a block into the small queue, which it must not fill alone, or into the main one."""
     size = request.size_bytes
     if not state.as_libcachesim or size < state.small_capacity:
         return True
