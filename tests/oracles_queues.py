@@ -59,6 +59,42 @@ class TwoQ(Oracle):
         (self.a1in if block in self.a1in else self.am).remove(block)
 
 
+class TwoQLibrary(TwoQ):
+    """With a limited Am, of which what leaves during an insertion waits in `late`."""
+
+    def start(self, in_ratio=0.25, out_ratio=0.5):
+        super().start(in_ratio, out_ratio)
+        self.late = []
+
+    def admit(self, state, request):
+        return request.size_bytes <= self.limit
+
+    def insert(self, block, request):
+        if block == self.recalled:
+            while self.am and self.bytes_of([*self.am, block]) > self.capacity - self.limit:
+                self.late.append(self.am.pop(0))
+        super().insert(block, request)
+
+    def hit(self, block, request):
+        if block not in self.late:
+            super().hit(block, request)
+            return
+        self.late.remove(block)
+        self.miss(block, request)
+        while self.bytes_of([*self.a1in, *self.am, block]) > self.capacity:
+            self.late.append(super().victim(request))
+        self.insert(block, request)
+
+    def victim(self, request):
+        return self.late.pop(0) if self.late else super().victim(request)
+
+    def forget(self, block):
+        if block in self.late:
+            self.late.remove(block)
+        else:
+            super().forget(block)
+
+
 class Mq(Oracle):
     def start(self, queues=8, lifetime=10_000, history_ratio=4.0):
         self.queues, self.lifetime, self.now = [[] for _ in range(queues)], lifetime, 0

@@ -19,6 +19,7 @@ SAME = {
     "sieve": "Sieve",
     "s3fifo:as_libcachesim=true": "S3FIFO",
     "2q": "TwoQ",
+    "2q:as_libcachesim=true": "TwoQ",
     "arc:as_libcachesim=true": "ARC",
     "lfu": "LFU",
     "belady": "Belady",

@@ -49,6 +49,8 @@ FORMS = {
     "mru": ("mru", {}, oracles_queues.Mru),
     "2q": ("2q", {}, oracles_queues.TwoQ),
     "2q-half": ("2q", {"in_ratio": 0.5, "out_ratio": 2.0}, oracles_queues.TwoQ),
+    "2q-library": ("2q", {"as_libcachesim": True}, oracles_queues.TwoQLibrary),
+    "2q-library-half": ("2q", {"as_libcachesim": True, "in_ratio": 0.5, "out_ratio": 2.0}, oracles_queues.TwoQLibrary),
     "lfuda": ("lfuda", {}, oracles_queues.Lfuda),
     "car": ("car", {}, oracles_queues.Car),
     "lirs": ("lirs", {}, oracles_queues.Lirs),
@@ -112,6 +114,8 @@ UNSCALED |= {"wtinylfu-library", "wtinylfu-library-third"}
 # which refuse some blocks, and in a cache of one place perhaps all
 REFUSING = {"clockpro-library", "clockpro-library-half", "gdsf-library", "lease", "lirs-library", "lirs-library-third"}
 REFUSING |= {
+    "2q-library",
+    "2q-library-half",
     "clock2qplus-library",
     "s3fifo-library",
     "soft_pin",
@@ -445,7 +449,7 @@ LIBRARY = {
     "SIEVE": ("sieve", {}),
     "ARC": ("arc", {"as_libcachesim": True}),
     "Random": ("random", {}),
-    "TwoQ": ("2q", {}),
+    "TwoQ": ("2q", {"as_libcachesim": True}),
     "MQ": ("mq", {}),
     "LRUK2": ("lruk", {"history_ratio": 0.0}),
     "Clock2QPlus": ("clock2qplus", {"as_libcachesim": True}),
@@ -536,6 +540,7 @@ def test_misses_as_often_as_libcachesim_within_the_spread_of_its_runs(cloudphysi
         ("ARC", 0.99, 1.02, 3),  # with unit sizes ARC is the paper's in the library, too
         ("GDSF", 0.998, 1.002, 0),
         ("LIRS", 0.99, 1.02, 1),
+        ("TwoQ", 0.99, 1.02, 6),
         ("ClockPro", 0.8, 0.99, 0),
         ("WTinyLFU", 0.85, 1.03, 0),
     ],

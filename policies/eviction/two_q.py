@@ -5,8 +5,12 @@ in_ratio: the share of the capacity above which the FIFO queue (A1in, Kin) gives
 out_ratio: how much the ghost queue (A1out, Kout) remembers, as a share of the capacity. The paper advises a quarter and
 a half. Hits in the FIFO queue change nothing. The ghost queue is asked before anything is evicted.
 
-Agrees with libCacheSim's TwoQ to the last miss. That also refuses blocks larger than A1in; `admission: size` does the
-same here.
+With unit sizes, libCacheSim's TwoQ misses as often to the last one. With sizes in bytes it differs (`as_libcachesim`):
+it refuses blocks larger than A1in, and it limits Am to what A1in leaves of the capacity, so that a block that comes
+back from the ghosts may make others leave although there is room. A policy cannot evict during an insertion, so such a
+block waits to be the next victim. If it is accessed before that, libCacheSim counts a miss; here it is a hit, handled as
+the insertion that it is there and counted in `late_hits`. Misses plus late hits are libCacheSim's misses, to the last
+one.
 """
 
 from __future__ import annotations
@@ -15,51 +19,47 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined
-from sim.kernels.linked_list import oldest, push_newest, unlink
-from sim.kernels.nodes import make_nodes, place_of
-from sim.kernels.probation import MAIN, NOWHERE, SMALL, push, recall, remember, take, was_remembered
+from sim.kernels.compile import inlined, subroutine
+from sim.kernels.linked_list import make_lists, oldest, push_newest, unlink
+from sim.kernels.nodes import counter_of, make_nodes, place_of, set_counter, size_of
+from sim.kernels.probation import GHOST, MAIN, NOWHERE, SMALL, push, recall, remember, take, was_remembered
 from sim.policy import EvictionPolicy
 
 A1IN, AM = SMALL, MAIN  # the paper's names; A1out holds the ghosts
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # the three lists; place, and size as inserted, of residents and ghosts
+    nodes: np.ndarray  # the three lists; place, whether it waits to leave, and size as inserted, also of ghosts
+    waiting: np.ndarray  # one list of the blocks that wait to leave; of no blocks unless as_libcachesim
     used: np.ndarray  # int64[3]: bytes on each list
+    late_hits: np.ndarray  # int64[1]: hits on blocks that libCacheSim would have evicted
     queues: int  # sentinel of A1in; Am and A1out follow
+    capacity: int
     in_capacity: int
     ghost_capacity: int
+    as_libcachesim: bool
 
 
-def init(context, *, in_ratio=0.25, out_ratio=0.5):
+def init(context, *, in_ratio=0.25, out_ratio=0.5, as_libcachesim=False):
     if not 0 <= in_ratio <= 1:
         raise ValueError(f"in_ratio is {in_ratio}; expected 0 to 1")
     if not 0 <= out_ratio <= 100:
         raise ValueError(f"out_ratio is {out_ratio}; expected 0 to 100")
     return State(
         nodes=make_nodes(context.blocks, 3, NOWHERE),
+        waiting=make_lists(context.blocks if as_libcachesim else 0),
         used=np.zeros(3, np.int64),
+        late_hits=np.zeros(1, np.int64),
         queues=context.blocks,
+        capacity=context.capacity,
         in_capacity=int(context.capacity * in_ratio),
         ghost_capacity=int(context.capacity * out_ratio),
+        as_libcachesim=as_libcachesim,
     )
 
 
 @inlined
-def on_hit(state, request):
-    if place_of(state.nodes, request.block) == AM:
-        unlink(state.nodes, request.block)
-        push_newest(state.nodes, state.queues + AM, request.block)
-
-
-@inlined
-def on_miss(state, request):
-    recall(state, request.block)
-
-
-@inlined
-def evict(state, request):
+def _victim(state):
     if state.used[AM] > 0 and state.used[A1IN] <= state.in_capacity:
         victim = np.int64(oldest(state.nodes, state.queues + AM))
         take(state, victim)
@@ -71,15 +71,97 @@ def evict(state, request):
 
 
 @inlined
+def _let_wait(state, block):
+    """libCacheSim has evicted this block."""
+    set_counter(state.nodes, block, 1)
+    push_newest(state.waiting, state.queues, block)
+
+
+@inlined
+def _stop_waiting(state, block):
+    set_counter(state.nodes, block, 0)
+    unlink(state.waiting, block)
+
+
+@subroutine
+def _enter_as_library(state, block, place):
+    while (
+        place == AM
+        and state.used[AM] > 0
+        and (state.used[AM] + size_of(state.nodes, block) > state.capacity - state.in_capacity)
+    ):
+        victim = np.int64(oldest(state.nodes, state.queues + AM))
+        take(state, victim)
+        _let_wait(state, victim)
+    push(state, block, place)
+
+
+@subroutine
+def _hit_late(state, block):
+    """A hit on a block that waits to leave: libCacheSim makes room and inserts it again."""
+    state.late_hits[0] += 1
+    _stop_waiting(state, block)
+    known = place_of(state.nodes, block) == GHOST
+    if known:
+        take(state, block)
+    while state.used[A1IN] + state.used[AM] + size_of(state.nodes, block) > state.capacity:
+        _let_wait(state, _victim(state))
+    _enter_as_library(state, block, AM if known else A1IN)
+
+
+@inlined
+def on_hit(state, request):
+    if state.as_libcachesim and counter_of(state.nodes, request.block):
+        _hit_late(state, request.block)
+    elif place_of(state.nodes, request.block) == AM:
+        unlink(state.nodes, request.block)
+        push_newest(state.nodes, state.queues + AM, request.block)
+
+
+@inlined
+def on_miss(state, request):
+    recall(state, request.block)
+
+
+@inlined
+def admit(state, request):
+    return not state.as_libcachesim or request.size_bytes <= state.in_capacity
+
+
+@inlined
+def evict(state, request):
+    if state.as_libcachesim and oldest(state.waiting, state.queues) != state.queues:
+        victim = np.int64(oldest(state.waiting, state.queues))
+        _stop_waiting(state, victim)
+        return victim
+    return _victim(state)
+
+
+@inlined
 def on_insert(state, request):
-    push(state, request.block, AM if was_remembered(state, request) else A1IN)
+    place = AM if was_remembered(state, request) else A1IN
+    if state.as_libcachesim:
+        _enter_as_library(state, request.block, place)
+    else:
+        push(state, request.block, place)
 
 
 @inlined
 def remove(state, block):
-    take(state, block)
+    if state.as_libcachesim and counter_of(state.nodes, block):
+        _stop_waiting(state, block)
+    else:
+        take(state, block)
 
 
 POLICY = EvictionPolicy(
-    name="2q", init=init, on_hit=on_hit, on_miss=on_miss, on_insert=on_insert, evict=evict, remove=remove
+    name="2q",
+    init=init,
+    on_hit=on_hit,
+    on_miss=on_miss,
+    on_insert=on_insert,
+    admit=admit,
+    evict=evict,
+    remove=remove,
+    counts=("late_hits",),
 )
