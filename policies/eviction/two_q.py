@@ -8,9 +8,9 @@ a half. Hits in the FIFO queue change nothing. The ghost queue is asked before a
 With unit sizes, libCacheSim's TwoQ misses as often to the last one. With sizes in bytes it differs (`as_libcachesim`):
 it refuses blocks larger than A1in, and it limits Am to what A1in leaves of the capacity, so that a block that comes
 back from the ghosts may make others leave although there is room. A policy cannot evict during an insertion, so such a
-block waits to be the next victim. If it is accessed before that, libCacheSim counts a miss; here it is a hit, handled as
-the insertion that it is there and counted in `late_hits`. Misses plus late hits are libCacheSim's misses, to the last
-one.
+block waits to be the next victim. If it is accessed before that, libCacheSim counts a miss; here it is a hit, handled
+as the insertion that it is there and counted in `late_hits`. Misses plus late hits are libCacheSim's misses, to the
+last one.
 """
 
 from __future__ import annotations
