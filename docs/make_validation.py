@@ -336,10 +336,10 @@ have other missed bytes. LIRS also counts as a hit the next access to a block th
 where that is a miss here, it is counted (`false_hits`), and taken off.
 
 Two of the library's forms are not the algorithms whose names they have. Its ClockPro refuses every block that would
-bring the cold ones over their share, and evicts for nothing else, so that it never evicts: it keeps the blocks that came
-first and fit. Its WTinyLFU refuses every block in a cache of fewer than 100, and until the cache is full all blocks are
-in the window. What is a defect rather than a choice is left out: LIRS in a cache of two blocks, and what S3FIFO and
-Clock2QPlus evict for a block of just the size of the small queue before they refuse it.
+bring the cold ones over their share, and evicts for nothing else, so that it never evicts: it keeps the blocks that
+came first and fit. Its WTinyLFU refuses every block in a cache of fewer than 100, and until the cache is full all
+blocks are in the window. Left out are LIRS in a cache of two blocks, and what S3FIFO and Clock2QPlus evict for a block
+of just the size of the small queue before they refuse it.
 
 Random draws its victims from another generator than the library's, whose own runs differ, too: its rows cannot be
 equal.
