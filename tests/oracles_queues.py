@@ -804,7 +804,7 @@ class CountingBloom:
         self.counters, self.counts = 20 if counters < 10 else counters, {}
 
     def places(self, number):
-        start, step = (xxh64(number, seed) % 2**32 for seed in (0x12345678, 0x12344321))
+        start, step = (xxh64(int(number), seed) % 2**32 for seed in (0x12345678, 0x12344321))
         return [(start + i * step) % 2**32 % self.counters for i in range(10)]
 
     def estimate(self, number):
