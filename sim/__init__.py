@@ -21,6 +21,7 @@ _PLACES = {
     "sim.results": ("load_result", "Result"),
     "sim.policy": (
         "NEVER",
+        "NO_BLOCK",
         "AdmissionPolicy",
         "Allocator",
         "Context",

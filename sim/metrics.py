@@ -95,7 +95,7 @@ _CACHING_TIER = (
     Metric("tier.{tier}.writebacks", "1", LOWER, "dirty victims of the tier written below"),
     Metric("tier.{tier}.dropped", "1", NEITHER, "clean victims of the tier that no tier below took"),
     Metric("tier.{tier}.bypassed", "1", LOWER, "blocks larger than the tier, passed by"),
-    Metric("tier.{tier}.refused", "1", NEITHER, "blocks that the admission policy refused"),
+    Metric("tier.{tier}.refused", "1", NEITHER, "blocks that the admission or the eviction policy refused"),
     Metric("tier.{tier}.unplaced", "1", LOWER, "blocks that even the empty tier's allocator could not place"),
     Metric("tier.{tier}.fragmentation_evictions", "1", LOWER, "evictions for want of a place though bytes were free"),
     Metric("tier.{tier}.back_invalidations", "1", LOWER, "blocks that left because an inclusive tier below lost them"),

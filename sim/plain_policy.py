@@ -6,9 +6,9 @@
         def on_insert(self, request): ...
         def evict(self, request): ...          # returns the block that leaves
 
-with `on_miss(request)`, `remove(block)`, and the class attributes `name`, `needs` and `uses` where wanted; they mean
-what they do for `sim.EvictionPolicy`. Nothing of it is compiled, so it is replayed by the loop below, at some hundred
-thousand requests/s, and cannot take part in a timed run.
+with `on_miss(request)`, `admit(request)`, `remove(block)`, and the class attributes `name`, `needs` and `uses` where
+wanted; they mean what they do for `sim.EvictionPolicy`. Nothing of it is compiled, so it is replayed by the loop below,
+at some hundred thousand requests/s, and cannot take part in a timed run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sim.errors import InputError
 from sim.kernels.optional_array import set_value, value_at
 from sim.policy import EvictionPolicy, Request
 
-_REQUIRED, _OPTIONAL = ("on_hit", "on_insert", "evict"), ("on_miss", "remove")
+_REQUIRED, _OPTIONAL = ("on_hit", "on_insert", "evict"), ("on_miss", "admit", "remove")
 _DEFAULTS = Columns(0, 0.0, 1, 0, 0, -1, 0, 1.0, float("inf"), 0, -1.0, 0)
 
 
@@ -60,8 +60,9 @@ def replay_plainly(policy, state, admission, admission_state, cache: Cache, firs
     """As `sim.engines.replay.replay_rows`, in Python; the hooks of `admission` are called as Python, too."""
     counts, resident, size_of = cache.counts, cache.resident, cache.size_of
     on_access, admit = (getattr(hook, "py_func", hook) for hook in (admission.on_access, admission.admit))
-    on_hit, on_insert, evict, on_miss = (
-        getattr(hook, "py_func", hook) for hook in (policy.on_hit, policy.on_insert, policy.evict, policy.on_miss)
+    on_hit, on_insert, evict, on_miss, takes = (
+        getattr(hook, "py_func", hook)
+        for hook in (policy.on_hit, policy.on_insert, policy.evict, policy.on_miss, policy.admit)
     )
     for request in requests_of(columns, first, address_of):
         block, size = request.block, request.size_bytes
@@ -79,18 +80,25 @@ def replay_plainly(policy, state, admission, admission_state, cache: Cache, firs
             continue
         if not admit(admission_state, request):
             continue
+        if not takes(state, request):
+            counts[BYPASSED] += 1
+            continue
         while counts[USED] + size > cache.capacity:
             victim = evict(state, request)
             if not isinstance(victim, int) or not 0 <= victim < resident.size or not resident[victim]:
+                if victim == block:
+                    counts[BYPASSED] += 1
+                    break
                 cache.fault[:] = NOT_RESIDENT, request.index, victim if isinstance(victim, int) else -1
                 return
             resident[victim] = False
             counts[USED] -= value_at(size_of, victim, 1)
             counts[EVICTIONS] += 1
-        resident[block] = True
-        counts[USED] += size
-        set_value(size_of, block, size)
-        on_insert(state, request)
+        else:
+            resident[block] = True
+            counts[USED] += size
+            set_value(size_of, block, size)
+            on_insert(state, request)
 
 
 def requests_of(columns: Columns, first: int, address_of) -> Iterator[Request]:

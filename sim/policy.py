@@ -30,6 +30,7 @@ from sim.errors import InputError
 from sim.kernels.compile import INLINED, inlined
 
 NEVER = np.iinfo(np.int64).max  # next_access of a block that is not accessed again
+NO_BLOCK = -1  # block of a request for room alone, such as the migration daemon's
 
 
 class Request(NamedTuple):
@@ -127,6 +128,11 @@ _by_type: dict[PluginType, Plugin | Stacked] = {}  # how a type met by the compi
 
 def _nothing(state, request):
     """The default of a hook that observes."""
+
+
+def _yes(state, request):
+    """The default of a hook that may refuse."""
+    return True
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -248,22 +254,36 @@ class EvictionPolicy(Plugin):
 
     on_hit(state, request): the block of `request` is resident and was accessed.
     on_miss(state, request), optional: it is not; called before anything is evicted or inserted.
+    admit(state, request) -> bool, optional: whether the missed block, which could be inserted, enters at all; asked
+        before anything is evicted, and whether or not there is room. For policies whose own rules refuse blocks: what
+        any policy can be combined with is an `AdmissionPolicy`.
     evict(state, request) -> block: the resident block to give up for that of `request`; it is forgotten, or kept as a
-        ghost, by this call.
+        ghost, by this call. Or `request.block` itself, which is not resident: then it is not inserted, and what was
+        evicted for it before stays evicted. `request.block` is NO_BLOCK where room alone is wanted.
     on_insert(state, request): the block of `request` has become resident.
     remove(state, block), optional: a resident block has left for another reason than `evict` (an exclusive
         hierarchy moves it, an inclusive one invalidates it). A policy without it cannot serve such a tier.
+    counts: names of fields of the state, int64[1] each, that a replay's result gives.
     """
 
     KIND: ClassVar[str] = "eviction"
-    HOOKS: ClassVar[Mapping[str, int]] = {"on_hit": 2, "on_miss": 2, "evict": 2, "on_insert": 2, "remove": 2}
-    OPTIONAL: ClassVar[Mapping[str, Callable]] = {"on_miss": _nothing, "remove": None}
+    HOOKS: ClassVar[Mapping[str, int]] = {
+        "on_hit": 2,
+        "on_miss": 2,
+        "admit": 2,
+        "evict": 2,
+        "on_insert": 2,
+        "remove": 2,
+    }
+    OPTIONAL: ClassVar[Mapping[str, Callable]] = {"on_miss": _nothing, "admit": _yes, "remove": None}
 
     on_hit: Callable
     on_insert: Callable
     evict: Callable
     on_miss: Callable | None = None
+    admit: Callable | None = None
     remove: Callable | None = None
+    counts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

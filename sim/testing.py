@@ -28,6 +28,7 @@ from sim.errors import InputError
 from sim.kernels.compile import kernel
 from sim.policy import (
     NEVER,
+    NO_BLOCK,
     AdmissionPolicy,
     Allocator,
     Context,
@@ -291,25 +292,35 @@ class _Cache:
             self.policy.on_miss(self.state, request)
         if request.size_bytes > self.case.capacity or self.rng.random() < self.case.refuse:
             return
+        if not _truth(self.policy.admit(self.state, request), "admit"):
+            return
         while sum(self.sizes.values()) + request.size_bytes > self.case.capacity:
-            self.evict(request)
+            if not self.evict(request):
+                return
         self.sizes[int(request.block)] = request.size_bytes
         self.policy.on_insert(self.state, request)
 
     def drain(self, request: Request) -> None:
+        """As a daemon does, which wants room but has no block; the policy may refuse."""
+        request = make_request(request.index, NO_BLOCK, NO_BLOCK, 0, request.arrival_ns)
         before = len(self.sizes)
         while self.sizes:
             try:
-                self.evict(request)
+                if not self.evict(request):
+                    return
             except _Broken as broken:
                 offered = before - len(self.sizes)
                 problem = f"evict must offer every resident block once; it offered {offered} of {before}, then this"
                 raise _Broken(f"{problem}: {broken}") from broken
 
-    def evict(self, request: Request) -> None:
+    def evict(self, request: Request) -> bool:
+        """Whether a block left; the policy may also refuse the one that was to come."""
         victim = self.policy.evict(self.state, request)
         if isinstance(victim, bool) or not isinstance(victim, int | np.integer):
             raise _Broken(f"evict returned {victim!r}, which is not the number of a block ({self.case.name})")
+        if int(victim) not in self.sizes and int(victim) == int(request.block):
+            self.victims.append(int(victim))
+            return False
         if int(victim) not in self.sizes:
             known = 0 <= victim < _BLOCKS
             state = self._history(int(victim)) if known else f"does not exist (blocks are 0 to {_BLOCKS - 1})"
@@ -317,6 +328,7 @@ class _Cache:
         self.victims.append(int(victim))
         del self.sizes[int(victim)]
         self.left[int(victim)] = "evicted"
+        return True
 
     def _history(self, block: int) -> str:
         if block not in self.left:

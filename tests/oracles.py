@@ -30,6 +30,9 @@ class Oracle:
         self.size[request.block] = request.size_bytes
         self.insert(request.block, request)
 
+    def admit(self, state, request):
+        return True
+
     def evict(self, state, request):
         return self.victim(request)
 
@@ -236,6 +239,9 @@ class SlruLibrary(Oracle):
     def start(self, segments=4):
         self.queues, self.share, self.late = [[] for _ in range(segments)], self.capacity // segments, []
 
+    def admit(self, state, request):
+        return request.size_bytes <= self.share
+
     def resident_bytes(self):
         return sum(self.bytes_of(queue) for queue in self.queues)
 
@@ -295,6 +301,10 @@ class S3Fifo(Oracle):
         if block in self.ghost:
             self.ghost.remove(block)
             self.recalled = block
+
+    def admit(self, state, request):
+        most = self.small_capacity - (self.recalled != request.block)
+        return not self.library or request.size_bytes <= most
 
     def insert(self, block, request):
         fills_main = self.library and not self.has_evicted and self.bytes_of(self.small) >= self.small_capacity

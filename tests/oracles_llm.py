@@ -72,9 +72,9 @@ class Expiry(Ranked):
 
 
 class Lease(Ranked):
-    def start(self, lease_ns=5e9):
+    def start(self, lease_ns=5e9, keep_leases=True):
         super().start()
-        self.lease_ns = lease_ns
+        self.lease_ns, self.keep_leases = lease_ns, keep_leases
 
     def access(self, block, request, hit):
         until = request.arrival_ns
@@ -82,10 +82,15 @@ class Lease(Ranked):
             until = max(self.rank[block][0], until + self.lease_ns)
         self.rank[block] = (until, self.clock)
 
+    def victim(self, request):
+        if self.keep_leases and min(self.rank.values())[0] > request.arrival_ns:
+            return request.block
+        return super().victim(request)
+
 
 class SoftPin(Lease):
-    def start(self, lease_ns=5e9, pin_ns=1.8e12, pin_priority=1, evict_pinned=True):
-        super().start(lease_ns)
+    def start(self, lease_ns=5e9, pin_ns=1.8e12, pin_priority=1, evict_pinned=True, keep_leases=True):
+        super().start(lease_ns, keep_leases)
         self.pin_ns, self.pin_priority, self.evict_pinned = pin_ns, pin_priority, evict_pinned
         self.asked, self.accessed_ns = set(), {}
 
@@ -100,7 +105,11 @@ class SoftPin(Lease):
         pinned = {block for block in self.rank if block in self.asked and now < self.accessed_ns[block] + self.pin_ns}
         ended = {block for block in self.rank if self.rank[block][0] <= now}
         free = self.rank.keys() - pinned
-        choices = (ended & free, ended & pinned if self.evict_pinned else set(), free, pinned)
+        choices = [ended & free, ended & pinned if self.evict_pinned else set()]
+        if not self.keep_leases:
+            choices += [free, pinned]
+        elif not any(choices):
+            return request.block
         block = min(next(choice for choice in choices if choice), key=self.rank.get)
         self.forget(block)
         return block
@@ -351,7 +360,9 @@ FORMS = {
     "expiry-insert": ("expiry", {"renew_on_hit": False}, Expiry),
     "lease": ("lease", {"lease_ns": 60.0}, Lease),
     "lease-0": ("lease", {"lease_ns": 0.0}, Lease),
+    "lease-broken": ("lease", {"lease_ns": 60.0, "keep_leases": False}, Lease),
     "soft_pin": ("soft_pin", {"lease_ns": 40.0, "pin_ns": 90.0}, SoftPin),
+    "soft_pin-broken": ("soft_pin", {"lease_ns": 40.0, "pin_ns": 90.0, "keep_leases": False}, SoftPin),
     "soft_pin-hard": (
         "soft_pin",
         {"lease_ns": 30.0, "pin_ns": 200.0, "pin_priority": 2, "evict_pinned": False},

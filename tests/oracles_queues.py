@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tests.oracles import Clock, Lru, Oracle, S3Fifo
 
 
@@ -55,6 +57,42 @@ class TwoQ(Oracle):
 
     def forget(self, block):
         (self.a1in if block in self.a1in else self.am).remove(block)
+
+
+class TwoQLibrary(TwoQ):
+    """With a limited Am, of which what leaves during an insertion waits in `late`."""
+
+    def start(self, in_ratio=0.25, out_ratio=0.5):
+        super().start(in_ratio, out_ratio)
+        self.late = []
+
+    def admit(self, state, request):
+        return request.size_bytes <= self.limit
+
+    def insert(self, block, request):
+        if block == self.recalled:
+            while self.am and self.bytes_of([*self.am, block]) > self.capacity - self.limit:
+                self.late.append(self.am.pop(0))
+        super().insert(block, request)
+
+    def hit(self, block, request):
+        if block not in self.late:
+            super().hit(block, request)
+            return
+        self.late.remove(block)
+        self.miss(block, request)
+        while self.bytes_of([*self.a1in, *self.am, block]) > self.capacity:
+            self.late.append(super().victim(request))
+        self.insert(block, request)
+
+    def victim(self, request):
+        return self.late.pop(0) if self.late else super().victim(request)
+
+    def forget(self, block):
+        if block in self.late:
+            self.late.remove(block)
+        else:
+            super().forget(block)
 
 
 class Mq(Oracle):
@@ -172,6 +210,23 @@ class Lfuda(Oracle):
 class Gdsf(Lfuda):
     def worth(self, block):
         return self.frequency[block] * 1e6 / self.size[block]
+
+
+class GdsfLibrary(Gdsf):
+    """The missed block takes part in the choice of victims, with the rank that it had when it was missed."""
+
+    def miss(self, block, request):
+        self.entry = self.age + 1e6 / request.size_bytes
+
+    def insert(self, block, request):
+        super().insert(block, request)
+        self.rank[block] = (self.entry, self.clock)
+
+    def victim(self, request):
+        self.rank[request.block] = (self.entry, self.clock + 1)
+        block = super().victim(request)
+        self.rank.pop(request.block, None)
+        return block
 
 
 class Size(Lfuda):
@@ -411,6 +466,128 @@ class Lirs(Oracle):
         self.prune()
 
 
+class LirsLibrary(Oracle):
+    """As above; `phantoms` left while they were hit and count as resident, and `late` are yet to leave."""
+
+    def start(self, hir_ratio=0.01, stack_ratio=2.0):
+        self.stack, self.queue, self.lir, self.evicted, self.phantoms, self.late = [], [], set(), [], set(), []
+        self.hir_capacity = max(int(self.capacity * hir_ratio), 1)
+        self.lir_capacity = self.capacity - self.hir_capacity
+        self.stack_capacity = int(self.capacity * stack_ratio)
+
+    def admit(self, state, request):
+        return request.size_bytes <= min(self.lir_capacity, self.hir_capacity)
+
+    def fits(self, block, blocks, capacity):
+        return not blocks or self.bytes_of([*blocks, block]) <= capacity
+
+    def prune(self):
+        while self.stack and self.stack[0] not in self.lir:
+            self.leave_stack(self.stack[0])
+
+    def leave_stack(self, block):
+        self.stack.remove(block)
+        self.phantoms.discard(block)
+        if block in self.evicted:
+            self.evicted.remove(block)
+
+    def give_up(self):
+        block = self.queue.pop(0)
+        if block in self.stack:
+            self.evicted.append(block)
+        self.late.append(block)
+
+    def demote(self):
+        block = self.stack.pop(0)
+        self.lir.discard(block)
+        while not self.fits(block, self.queue, self.hir_capacity):
+            self.give_up()
+        self.queue.append(block)
+        self.prune()
+
+    def make_room(self, block):
+        if block in self.evicted or block in self.phantoms:
+            self.stack.remove(block)
+            self.stack.append(block)
+            while not self.fits(block, self.lir, self.lir_capacity):
+                self.demote()
+        elif not self.fits(block, self.lir, self.lir_capacity):
+            while not self.fits(block, self.queue, self.hir_capacity):
+                self.give_up()
+
+    def enter(self, block):
+        self.make_room(block)
+        known = block in self.stack
+        if known:
+            self.leave_stack(block)
+        self.stack.append(block)
+        if known or self.fits(block, self.lir, self.lir_capacity):
+            self.lir.add(block)
+        else:
+            self.queue.append(block)
+        self.prune()
+
+    def limit_stack(self):
+        while self.evicted and self.bytes_of(self.stack) > self.stack_capacity:
+            self.leave_stack(self.evicted[0])
+
+    def hit(self, block, request):
+        if block in self.late:
+            self.late.remove(block)
+            self.enter(block)
+        elif block in self.lir:
+            self.stack.remove(block)
+            self.stack.append(block)
+            self.prune()
+        elif block in self.stack:
+            self.stack.remove(block)
+            self.queue.remove(block)
+            while not self.fits(block, self.lir, self.lir_capacity):
+                self.demote()
+            self.lir.add(block)
+            self.stack.append(block)
+            self.prune()
+        else:
+            self.hit_queued(block)
+        self.limit_stack()
+
+    def hit_queued(self, block):
+        self.queue.remove(block)
+        self.queue.append(block)
+        while block in self.queue and not self.fits(block, self.lir, self.lir_capacity):
+            self.demote()
+        self.stack.append(block)
+        if block not in self.queue:
+            self.phantoms.add(block)
+        self.prune()
+
+    def insert(self, block, request):
+        self.enter(block)
+        self.limit_stack()
+
+    def victim(self, request):
+        self.size[request.block] = request.size_bytes
+        if not self.late:
+            self.make_room(request.block)
+        if not self.late:
+            if not self.queue:
+                self.demote()
+            self.give_up()
+        return self.late.pop(0)
+
+    def forget(self, block):
+        if block in self.late:
+            self.late.remove(block)
+            if block in self.phantoms:
+                self.leave_stack(block)
+        else:
+            for place in (self.stack, self.queue):
+                if block in place:
+                    place.remove(block)
+            self.lir.discard(block)
+        self.prune()
+
+
 class ClockPro(Oracle):
     """The clock as a list that begins where the hot hand is; its head is the end. Kinds: hot, cold, tested, ghost."""
 
@@ -519,6 +696,25 @@ class ClockPro(Oracle):
         del self.kind[block]
 
 
+class ClockProLibrary(Oracle):
+    """What came first and fits stays."""
+
+    def start(self, cold_ratio=1.0):
+        self.kept, self.limit = [], int(self.capacity * cold_ratio)
+
+    def admit(self, state, request):
+        return self.bytes_of(self.kept) + request.size_bytes <= self.limit
+
+    def insert(self, block, request):
+        self.kept.append(block)
+
+    def victim(self, request):
+        return request.block
+
+    def forget(self, block):
+        self.kept.remove(block)
+
+
 class WTinyLfu(Oracle):
     """With exact counts of recent accesses, which the sketch has as long as no two blocks share a counter."""
 
@@ -581,3 +777,129 @@ class WTinyLfu(Oracle):
 
     def forget(self, block):
         next(queue for queue in (self.window, self.probation, self.protected) if block in queue).remove(block)
+
+
+def xxh64(number, seed):
+    """XXH64 of a number's eight bytes, from the specification."""
+    mask = (1 << 64) - 1
+    primes = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
+
+    def turned(word, bits):
+        return (word << bits | word >> (64 - bits)) & mask
+
+    word = (seed + primes[4] + 8) & mask
+    word ^= turned(number * primes[1] & mask, 31) * primes[0] & mask
+    word = (turned(word, 27) * primes[0] + primes[3]) & mask
+    for bits, prime in ((33, primes[1]), (29, primes[2])):
+        word = (word ^ word >> bits) * prime & mask
+    return word ^ word >> 32
+
+
+class CountingBloom:
+    """With ten counters a number out of 14.4 for each item."""
+
+    def __init__(self, items):
+        items = (items + 2**31) % 2**32 - 2**31
+        counters = min(math.ceil(items * math.log(1000) / 0.480453013918201), 2**31 - 1)
+        self.counters, self.counts = 20 if counters < 10 else counters, {}
+
+    def places(self, number):
+        start, step = (xxh64(int(number), seed) % 2**32 for seed in (0x12345678, 0x12344321))
+        return [(start + i * step) % 2**32 % self.counters for i in range(10)]
+
+    def estimate(self, number):
+        return min(self.counts.get(place, 0) for place in self.places(number))
+
+    def add(self, number):
+        for place in self.places(number):
+            self.counts[place] = self.counts.get(place, 0) + 1
+
+    def halve(self):
+        self.counts = {place: count // 2 for place, count in self.counts.items()}
+
+
+class WTinyLfuLibrary(Oracle):
+    """As its docstring says; blocks have their own numbers for addresses, and `late` are those that wait to leave."""
+
+    def start(self, window_ratio=0.01):
+        self.window, self.probation, self.protected, self.late, self.main_hits = [], [], [], [], 0
+        self.window_capacity = int(self.capacity * window_ratio)
+        self.main_capacity = self.capacity - self.window_capacity
+        self.probation_capacity = int(1 / 5 * self.main_capacity)
+        self.protected_capacity = int(4 / 5 * self.main_capacity)
+        self.bloom = CountingBloom(self.main_capacity)
+
+    def admit(self, state, request):
+        return request.size_bytes <= min(self.window_capacity, self.probation_capacity)
+
+    def main_victim(self):
+        return (self.probation or self.protected)[0]
+
+    def let_wait(self, block):
+        next(queue for queue in (self.window, self.probation, self.protected) if block in queue).remove(block)
+        self.late.append(block)
+
+    def enter_main(self, block):
+        if self.bytes_of([*self.probation, block]) <= self.probation_capacity:
+            self.probation.append(block)
+        elif self.bytes_of([*self.protected, block]) <= self.protected_capacity:
+            self.protected.append(block)
+        else:
+            while self.bytes_of([*self.probation, *self.protected, block]) > self.main_capacity:
+                self.let_wait(self.main_victim())
+            self.probation.append(block)
+
+    def make_room(self):
+        full = False
+        while not full:
+            if not self.window:
+                self.let_wait(self.main_victim())
+                return
+            block = self.window[0]
+            full = self.bytes_of([*self.probation, *self.protected, block]) > self.main_capacity
+            if full and self.bloom.estimate(block) <= self.bloom.estimate(self.main_victim()):
+                self.let_wait(block)
+            else:
+                if full:
+                    self.let_wait(self.main_victim())
+                self.window.remove(block)
+                self.enter_main(block)
+            self.bloom.add(block)
+
+    def insert(self, block, request):
+        while self.bytes_of([*self.window, *self.probation, *self.protected, block]) > self.capacity:
+            self.make_room()
+        self.window.append(block)
+        self.bloom.add(block)
+
+    def cool(self):
+        """The protected segment is too full: its oldest sinks, and probation gives up what it then has too much."""
+        self.probation.append(self.protected.pop(0))
+        while self.bytes_of(self.probation) > self.probation_capacity:
+            self.let_wait(self.probation[0])
+
+    def hit(self, block, request):
+        if block in self.late:
+            self.late.remove(block)
+            self.insert(block, request)
+            return
+        queue = next(queue for queue in (self.window, self.probation, self.protected) if block in queue)
+        queue.remove(block)
+        (self.window if queue is self.window else self.protected).append(block)
+        while self.bytes_of(self.protected) > self.protected_capacity:
+            self.cool()
+        if queue is not self.window:
+            self.bloom.add(block)
+            self.main_hits += 1
+            if self.main_hits == 32 * self.main_capacity:
+                self.main_hits = 0
+                self.bloom.halve()
+
+    def victim(self, request):
+        if not self.late:
+            self.make_room()
+        return self.late.pop(0)
+
+    def forget(self, block):
+        queues = (self.window, self.probation, self.protected, self.late)
+        next(queue for queue in queues if block in queue).remove(block)

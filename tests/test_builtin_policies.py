@@ -21,4 +21,7 @@ KINDS = (registry.EVICTION, registry.ADMISSION, registry.PREFETCH, registry.OFFL
     ids=lambda one: getattr(one, "name", one),
 )
 def test_a_built_in_policy_keeps_the_rules(kind, name):
-    assert check_policy(registry.load(kind, name)).name == name
+    policy = registry.load(kind, name)
+    assert check_policy(policy).name == name
+    if "as_libcachesim" in policy.parameters():
+        assert check_policy(policy, {"as_libcachesim": True}).name == name

@@ -49,16 +49,22 @@ FORMS = {
     "mru": ("mru", {}, oracles_queues.Mru),
     "2q": ("2q", {}, oracles_queues.TwoQ),
     "2q-half": ("2q", {"in_ratio": 0.5, "out_ratio": 2.0}, oracles_queues.TwoQ),
+    "2q-library": ("2q", {"as_libcachesim": True}, oracles_queues.TwoQLibrary),
+    "2q-library-half": ("2q", {"as_libcachesim": True, "in_ratio": 0.5, "out_ratio": 2.0}, oracles_queues.TwoQLibrary),
     "lfuda": ("lfuda", {}, oracles_queues.Lfuda),
     "car": ("car", {}, oracles_queues.Car),
     "lirs": ("lirs", {}, oracles_queues.Lirs),
     "lirs-quarter": ("lirs", {"hir_ratio": 0.25, "stack_ratio": 1.5}, oracles_queues.Lirs),
+    "lirs-library": ("lirs", {"as_libcachesim": True}, oracles_queues.LirsLibrary),
+    "lirs-library-third": ("lirs", {"as_libcachesim": True, "hir_ratio": 0.3}, oracles_queues.LirsLibrary),
     "lruk": ("lruk", {}, oracles_queues.LruK),
     "lruk-3": ("lruk", {"k": 3, "correlated_period": 4, "history_ratio": 0.5}, oracles_queues.LruK),
     "mq": ("mq", {}, oracles_queues.Mq),
     "mq-hasty": ("mq", {"queues": 3, "lifetime": 5, "history_ratio": 1.0}, oracles_queues.Mq),
     "clockpro": ("clockpro", {}, oracles_queues.ClockPro),
     "clockpro-hot": ("clockpro", {"cold_ratio": 0.25}, oracles_queues.ClockPro),
+    "clockpro-library": ("clockpro", {"as_libcachesim": True}, oracles_queues.ClockProLibrary),
+    "clockpro-library-half": ("clockpro", {"as_libcachesim": True, "cold_ratio": 0.5}, oracles_queues.ClockProLibrary),
     "clock2qplus": ("clock2qplus", {"small_ratio": 0.25}, oracles_queues.Clock2QPlus),
     "clock2qplus-library": (
         "clock2qplus",
@@ -73,7 +79,14 @@ FORMS = {
         {"window_ratio": 0.25, "protected_ratio": 0.6, "counters": 4096, "sample_factor": 3, "doorkeeper": True},
         oracles_queues.WTinyLfu,
     ),
+    "wtinylfu-library": ("wtinylfu", {"as_libcachesim": True}, oracles_queues.WTinyLfuLibrary),
+    "wtinylfu-library-third": (
+        "wtinylfu",
+        {"as_libcachesim": True, "window_ratio": 0.3},
+        oracles_queues.WTinyLfuLibrary,
+    ),
     "gdsf": ("gdsf", {}, oracles_queues.Gdsf),
+    "gdsf-library": ("gdsf", {"as_libcachesim": True}, oracles_queues.GdsfLibrary),
     "size": ("size", {}, oracles_queues.Size),
     "size-library": ("size", {"as_libcachesim": True}, oracles_queues.SizeLibrary),
     "hyperbolic": ("hyperbolic", {}, oracles_sampled.Hyperbolic),
@@ -96,7 +109,21 @@ FORMS = {
 }
 POLICIES = sorted({name for name, _, _ in FORMS.values()})
 # which do care about the unit that sizes are given in; shares of 1 % are not whole numbers in the test of the others
-UNSCALED = {"arc-library", "clock2qplus-library", "lecar-library", "lhd-library", "lirs", "wtinylfu"}
+UNSCALED = {"arc-library", "clock2qplus-library", "lecar-library", "lhd-library", "lirs", "lirs-library", "wtinylfu"}
+UNSCALED |= {"wtinylfu-library", "wtinylfu-library-third"}
+# which refuse some blocks, and in a cache of one place perhaps all
+REFUSING = {"clockpro-library", "clockpro-library-half", "gdsf-library", "lease", "lirs-library", "lirs-library-third"}
+REFUSING |= {
+    "2q-library",
+    "2q-library-half",
+    "clock2qplus-library",
+    "s3fifo-library",
+    "soft_pin",
+    "slru-library",
+    "soft_pin-hard",
+    "wtinylfu-library",
+    "wtinylfu-library-third",
+}
 SCALED = [form for form in FORMS if form not in UNSCALED]
 
 
@@ -129,7 +156,7 @@ def drive(policy, state, capacity, resident, size_of, blocks, sizes, upcoming, r
 
     removals[i] >= 0: this block, if resident, is removed before access i. extra[i]: one eviction more than space asks
     for. unseen[i]: a hit that the policy is not told of. Returns how many events were logged; (2, block) is an eviction
-    of what is not there, and ends it.
+    of what is not there, and ends it; (3, block) is a missed block that the policy refuses.
     """
     used = count = events = 0
     for i in range(blocks.size):
@@ -150,11 +177,19 @@ def drive(policy, state, capacity, resident, size_of, blocks, sizes, upcoming, r
         policy.on_miss(state, request)
         if size > capacity:
             continue
+        if not policy.admit(state, request):
+            log[events, 0], log[events, 1] = 3, block
+            events += 1
+            continue
         more = 1 if extra[i] else 0
         while count > 0 and (more > 0 or used + size > capacity):
             more -= 1
             victim = policy.evict(state, request)
             log[events, 0], log[events, 1] = 1, victim
+            if victim == block:
+                log[events, 0] = 3
+                events += 1
+                break
             if not resident[victim]:
                 log[events, 0] = 2
                 return events + 1
@@ -162,11 +197,12 @@ def drive(policy, state, capacity, resident, size_of, blocks, sizes, upcoming, r
             resident[victim] = False
             used -= size_of[victim]
             count -= 1
-        resident[block] = True
-        size_of[block] = size
-        used += size
-        count += 1
-        policy.on_insert(state, request)
+        else:
+            resident[block] = True
+            size_of[block] = size
+            used += size
+            count += 1
+            policy.on_insert(state, request)
     return events
 
 
@@ -299,8 +335,9 @@ def test_a_larger_lru_holds_what_a_smaller_one_holds(blocks, one, other):
 @given(unit_cases)
 def test_no_policy_hits_more_often_than_belady_with_unit_sizes(case):
     blocks, capacity = case
-    best = hits(run_policy("belady", capacity, blocks)[0])
-    assert all(hits(run_policy(form, capacity, blocks)[0]) <= best for form in FORMS)
+    best, best_of_more = (hits(run_policy("belady", places, blocks)[0]) for places in (capacity, capacity + 1))
+    for form in FORMS:  # what a cache with one place more must take in, one that refuses blocks passes by
+        assert hits(run_policy(form, capacity, blocks)[0]) <= (best_of_more if form in REFUSING else best)
 
 
 @pytest.mark.parametrize("form", SCALED)
@@ -321,7 +358,7 @@ def test_sizes_beyond_32_bits_are_kept_exactly(form):
     assert run_policy(form, capacity, blocks, sizes=sizes) == run_oracle(form, capacity, blocks, sizes=sizes)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in REFUSING])
 def test_one_place_is_enough(form):
     blocks = [0, 0, 1, 0, 2, 2, 1, 1, 0, 3]
     events, content = run_policy(form, 1, blocks)
@@ -412,30 +449,26 @@ LIBRARY = {
     "SIEVE": ("sieve", {}),
     "ARC": ("arc", {"as_libcachesim": True}),
     "Random": ("random", {}),
-    "TwoQ": ("2q", {}),
+    "TwoQ": ("2q", {"as_libcachesim": True}),
     "MQ": ("mq", {}),
     "LRUK2": ("lruk", {"history_ratio": 0.0}),
     "Clock2QPlus": ("clock2qplus", {"as_libcachesim": True}),
     "Size": ("size", {"as_libcachesim": True}),
+    "GDSF": ("gdsf", {"as_libcachesim": True}),
+    "LIRS": ("lirs", {"as_libcachesim": True}),
+    "ClockPro": ("clockpro", {"as_libcachesim": True, "cold_ratio": 0.5}),
+    "WTinyLFU": ("wtinylfu", {"as_libcachesim": True}),
 }
 
 
 @cache
-def blocks_and_sizes(file):
-    """Dense blocks, in order of first appearance, and the size of each."""
-    record = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
-    rows = np.fromfile(file, record)
-    _, first, inverse = np.unique(rows["id"], return_index=True, return_inverse=True)
-    rank = np.empty(first.size, np.int32)
-    rank[np.argsort(first)] = np.arange(first.size)
-    sizes = np.zeros(first.size, np.int64)
-    sizes[rank[inverse]] = rows["size"]
-    return rank[inverse], sizes
+def loaded(file):
+    return load_trace(file).with_next_access()
 
 
 @pytest.fixture
 def cloudphysics(shared_file):
-    return blocks_and_sizes(shared_file("cloudphysics_io.oracleGeneral"))
+    return loaded(shared_file("cloudphysics_io.oracleGeneral"))
 
 
 @pytest.fixture
@@ -451,33 +484,27 @@ def reference_rows(reference_file):
     return rows_of
 
 
-def misses(trace, name, parameters, row):
-    """Misses and missed bytes on the trace of a reference row, and hits that the library counts as misses."""
-    blocks, sizes = trace
-    unit, capacity = row["ignore_obj_size"] == "1", int(row["cache_size"])
-    policy = policy_named(name)
-    state = policy.make_state(Context(capacity, sizes.size), parameters)
-    events, _ = run(policy, state, capacity, blocks, sizes=None if unit else sizes)
-    weights = np.ones_like(sizes) if unit else sizes
-    hit = np.array([block for kind, block in events if kind == 0])
-    late = int(state.late_hits[0]) if name == "slru" else 0
-    return blocks.size - hit.size, int(weights[blocks].sum() - weights[hit].sum()), late
+def replayed(trace, name, parameters, row):
+    unit = row["ignore_obj_size"] == "1"
+    return replay(trace, policy_named(name), int(row["cache_size"]), unit, parameters)
 
 
 @compiled_only
 @pytest.mark.parametrize("name", [name for name in LIBRARY if name != "Random"])
 def test_misses_as_often_as_libcachesim_to_the_last_one(cloudphysics, reference_rows, name):
     for row in reference_rows(name):
-        count, missed_bytes, late = misses(cloudphysics, *LIBRARY[name], row)
-        assert count + late == int(row["n_miss"]), row
-        assert late > 0 or missed_bytes == int(row["miss_bytes"]), row
+        run = replayed(cloudphysics, *LIBRARY[name], row)
+        assert run.misses + run.counts.get("late_hits", 0) - run.counts.get("false_hits", 0) == int(row["n_miss"]), row
+        assert any(run.counts.values()) or 1 - run.byte_hit_ratio == pytest.approx(
+            float(row["byte_miss_ratio"]), abs=1e-12
+        )
 
 
 @compiled_only
 def test_random_misses_as_often_as_libcachesim_within_its_spread(cloudphysics, reference_rows):
     for row in reference_rows("Random"):
-        count, _, _ = misses(cloudphysics, "random", {}, row)
-        assert count / cloudphysics[0].size == pytest.approx(float(row["obj_miss_ratio"]), abs=0.005)
+        run = replayed(cloudphysics, "random", {}, row)
+        assert 1 - run.hit_ratio == pytest.approx(float(row["obj_miss_ratio"]), abs=0.005)
 
 
 # Of policies that draw at random: what makes them the library's, and how far the mean of three seeds may be from the
@@ -494,23 +521,34 @@ SPREAD = {
 
 @compiled_only
 @pytest.mark.parametrize("name", SPREAD)
-def test_misses_as_often_as_libcachesim_within_the_spread_of_its_runs(shared_file, reference_rows, name):
+def test_misses_as_often_as_libcachesim_within_the_spread_of_its_runs(cloudphysics, reference_rows, name):
     policy, spread = SPREAD[name]
-    trace = load_trace(shared_file("cloudphysics_io.oracleGeneral")).with_next_access()
     admission = "accessed_again" if name == "BeladySize" else "always"
     for row in reference_rows(name):
         capacity, unit = int(row["cache_size"]), row["ignore_obj_size"] == "1"
-        runs = [replay(trace, policy, capacity, unit, admission=admission, seed=seed) for seed in range(3)]
+        runs = [replay(cloudphysics, policy, capacity, unit, admission=admission, seed=seed) for seed in range(3)]
         mean = 100 * (1 - np.mean([run.hit_ratio for run in runs]))
         assert mean == pytest.approx(100 * float(row["obj_miss_ratio"]), abs=spread), row
 
 
 @compiled_only
-@pytest.mark.parametrize("name, least, most", [("S3FIFO", 0.97, 1.01), ("SLRU", 0.99, 1.02), ("ARC", 0.99, 1.02)])
-def test_the_paper_s_form_differs_from_the_library_s_but_little(cloudphysics, reference_rows, name, least, most):
-    same = []
+@pytest.mark.parametrize(
+    "name, least, most, equal",
+    [
+        ("S3FIFO", 0.97, 1.01, 0),
+        ("SLRU", 0.99, 1.02, 0),
+        ("ARC", 0.99, 1.02, 3),  # with unit sizes ARC is the paper's in the library, too
+        ("GDSF", 0.998, 1.002, 0),
+        ("LIRS", 0.99, 1.02, 1),
+        ("TwoQ", 0.99, 1.02, 6),
+        ("ClockPro", 0.8, 0.99, 0),
+        ("WTinyLFU", 0.85, 1.03, 0),
+    ],
+)
+def test_the_paper_s_form_differs_from_the_library_s(cloudphysics, reference_rows, name, least, most, equal):
+    same = 0
     for row in reference_rows(name):
-        count, _, _ = misses(cloudphysics, LIBRARY[name][0], {}, row)
-        assert least < count / int(row["n_miss"]) < most
-        same.append(count == int(row["n_miss"]))
-    assert same == [name == "ARC"] * 3 + [False] * 3  # with unit sizes ARC is the paper's in the library, too
+        run = replayed(cloudphysics, LIBRARY[name][0], {}, row)
+        assert least < run.misses / int(row["n_miss"]) < most
+        same += run.misses == int(row["n_miss"])
+    assert same == equal

@@ -130,7 +130,15 @@ def note(state, request):
 
 
 def give_up_what_is_not_there(state, request):
+    return request.block + 1
+
+
+def refuse(state, request):
     return request.block
+
+
+def refuse_odd_ones(state, request):
+    return request.block % 2 == 0
 
 
 def give_up_beyond_the_end(state, request):
@@ -165,7 +173,13 @@ def test_hooks_see_the_columns_that_they_need(monkeypatch):
 @pytest.mark.parametrize("evict", [give_up_what_is_not_there, give_up_beyond_the_end])
 def test_a_policy_that_evicts_what_is_not_there_is_named(evict):
     with pytest.raises(sim.InputError, match=r"'mine' evicted block \d+, which .* at access 2"):
-        sim.replay(trace_of([1, 2, 3]), policy(evict=evict), 2, True)
+        sim.replay(trace_of([1, 2, 3, 4]), policy(evict=evict), 2, True)
+
+
+@pytest.mark.parametrize("hooks", [{"evict": refuse}, {"admit": refuse_odd_ones}], ids=["evict", "admit"])
+def test_what_an_eviction_policy_refuses_is_bypassed(hooks):
+    result = sim.replay(trace_of([1, 2, 3, 2, 3, 1]), policy(**hooks), 2, True)
+    assert (result.bypassed, result.misses, result.hits) == (2, 4, 2)
 
 
 @pytest.mark.skipif(UNCOMPILED, reason="nothing is compiled")

@@ -1,6 +1,7 @@
 """The rules of residency against a slow, obvious model of them, on random traces, tiers and policies."""
 
 from collections import OrderedDict, deque
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
 
+from sim import registry
 from sim.engines import residency as rs
 from sim.engines.flags import dirty_in, held_in
 from sim.hierarchy import contents
 from sim.kernels.compile import kernel
-from sim.policy import OffloadPolicy, Stacked, make_request
+from sim.kernels.linked_list import oldest, unlink
+from sim.policy import NO_BLOCK, OffloadPolicy, Stacked, make_request
 from tests.machines import plan, trace
 
 pytestmark = pytest.mark.uncompiled
@@ -63,6 +66,28 @@ ANY = OffloadPolicy(
 )
 
 
+def admit(state, request):
+    return request.block % 5 != 4
+
+
+def evict(state, request):
+    """The least recently used, unless that and the block that asks are at odds."""
+    victim = np.int64(oldest(state.links, state.queue))
+    if request.block == NO_BLOCK or (victim + request.block) % 3 == 0:
+        return np.int64(request.block)
+    unlink(state.links, victim)
+    return victim
+
+
+LRU = registry.load(registry.EVICTION, "lru")
+REFUSING = replace(LRU, name="refusing", admit=admit, evict=evict)
+
+
+@kernel
+def shrink(plug, res, level, to_bytes):
+    rs.access(plug, res, make_request(0, NO_BLOCK, NO_BLOCK, 0), rs.DAEMON, level, to_bytes)
+
+
 @kernel
 def walk(plug, res, blocks, writes, served):
     for row in range(len(blocks)):
@@ -73,10 +98,10 @@ def walk(plug, res, blocks, writes, served):
 
 
 class Model:
-    """LRU tiers over a last level that holds everything."""
+    """LRU tiers over a last level that holds everything; `refusing`: their policy is that above."""
 
-    def __init__(self, capacities, modes, inclusive, sizes):
-        self.capacities, self.sizes, self.inclusive = capacities, sizes, inclusive
+    def __init__(self, capacities, modes, inclusive, sizes, refusing=False):
+        self.capacities, self.sizes, self.inclusive, self.refusing = capacities, sizes, inclusive, refusing
         self.modes = [None, *modes]
         self.tiers = [OrderedDict() for _ in capacities]  # block -> dirty
         self.touches = dict.fromkeys(range(len(sizes)), 0)
@@ -91,9 +116,11 @@ class Model:
 
     def place(self, level, block):
         size = self.sizes[block]
-        if size > self.capacities[level]:
+        if size > self.capacities[level] or (self.refusing and block % 5 == 4):
             return False
         while self.used(level) + size > self.capacities[level]:
+            if self.refusing and (next(iter(self.tiers[level])) + block) % 3 == 0:
+                return False
             victim, dirty = self.tiers[level].popitem(last=False)
             self.victims.append((level, victim, dirty))
         self.tiers[level][block] = False
@@ -168,7 +195,7 @@ class Model:
         return served
 
 
-def build(capacities, modes, inclusive, sizes):
+def build(capacities, modes, inclusive, sizes, refusing=False):
     plans = [plan(f"t{i}", c, inclusive=inclusive[i]) for i, c in enumerate(capacities)]
     blocks = trace(np.arange(len(sizes)), np.arange(len(sizes)) * 1.0, sizes)
     plug, res = contents(plans, "last", blocks)
@@ -176,6 +203,8 @@ def build(capacities, modes, inclusive, sizes):
     for level, mode in enumerate(modes, start=1):
         states[level].mode[0] = MODES.index(mode)
     states[-1].mode[0] = BACK
+    if refusing:
+        plug = plug._replace(eviction=Stacked([*[REFUSING] * len(plans), plug.eviction.plugins[-1]]))
     return plug._replace(offload=Stacked([ANY] * (len(plans) + 1)), offload_states=states), res
 
 
@@ -194,7 +223,14 @@ def test_against_the_model(data):
     mode = data.draw(st.sampled_from(MODES))
     inclusive = [False, mode == "write_through" and data.draw(st.booleans())]
     accesses = data.draw(st.lists(st.tuples(st.integers(0, blocks - 1), st.booleans()), min_size=1, max_size=60))
-    compare(capacities, [mode], inclusive, sizes, accesses)
+    compare(capacities, [mode], inclusive, sizes, accesses, data.draw(st.booleans()))
+
+
+def test_a_shrinking_level_keeps_what_its_policy_refuses_to_give_up():
+    plug, res = build([4, 4], ["write_back"], [False, False], [1] * 3, refusing=True)
+    walk(plug, res, np.arange(3, dtype=np.int32), np.zeros(3, np.bool_), np.zeros(3, np.int64))
+    shrink(plug, res, 0, 1)
+    assert not res.state[rs.FAULT] and res.levels[0, rs.USED] == 3 and res.counts[0, rs.REFUSED] == 0
 
 
 @settings(max_examples=60 if config.DISABLE_JIT else 300, deadline=None)
@@ -209,9 +245,9 @@ def test_three_tiers_against_the_model(data):
     compare(capacities, modes, inclusive, sizes, accesses)
 
 
-def compare(capacities, modes, inclusive, sizes, accesses):
-    plug, res = build(capacities, modes, inclusive, sizes)
-    model = Model(capacities, modes, inclusive, sizes)
+def compare(capacities, modes, inclusive, sizes, accesses, refusing=False):
+    plug, res = build(capacities, modes, inclusive, sizes, refusing)
+    model = Model(capacities, modes, inclusive, sizes, refusing)
     blocks = np.array([block for block, _ in accesses], np.int32)
     writes = np.array([write for _, write in accesses])
     served = np.zeros(len(accesses), np.int64)

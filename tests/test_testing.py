@@ -46,8 +46,21 @@ def forgets_nothing(state, request):
     return sim.oldest(state.links, state.queue)
 
 
-def offers_what_asks(state, request):
+def refuses_what_left(state, request):
+    """Another block than the one asked for cannot be refused."""
+    return (request.block + 1) % 24
+
+
+def refuses_odd_ones(state, request):
+    return request.block if request.block % 2 else lru_evict(state, request)
+
+
+def refuses(state, request):
     return request.block
+
+
+def admits_even_ones(state, request):
+    return request.block % 2 == 0
 
 
 def beyond(state, request):
@@ -100,7 +113,7 @@ def too_small(context):
     return counting(context)
 
 
-push, lru_insert = sim.push_newest, LRU.on_insert
+push, lru_insert, lru_evict = sim.push_newest, LRU.on_insert, LRU.evict
 MEMORY = np.zeros(1, np.int64)
 
 
@@ -121,7 +134,7 @@ def broken(**changed):
     ("changed", "told"),
     [
         ({"evict": forgets_nothing}, "not resident: it was evicted before and must be forgotten then"),
-        ({"evict": offers_what_asks}, "evict gave up block .*, which is not resident"),
+        ({"evict": refuses_what_left}, "evict gave up block .*, which is not resident"),
         ({"evict": beyond}, r"which does not exist \(blocks are 0 to 23\)"),
         ({"on_insert": every_third_is_lost}, r"evict gave up block|must offer every resident block once"),
         ({"on_insert": nothing}, "evict gave up block"),
@@ -137,6 +150,12 @@ def test_each_broken_rule_is_told(changed, told):
     with pytest.raises(CheckFailed, match=told) as caught:
         check_policy(broken(**changed))
     assert str(caught.value).startswith("eviction 'mine' breaks")
+
+
+@pytest.mark.parametrize("refusing", ["evict", "admit", "all"])
+def test_an_eviction_policy_may_refuse_blocks(refusing):
+    changed = {"evict": {"evict": refuses_odd_ones}, "admit": {"admit": admits_even_ones}, "all": {"evict": refuses}}
+    check_policy(broken(**changed[refusing]))
 
 
 @compiles

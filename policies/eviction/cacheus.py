@@ -586,5 +586,12 @@ def remove(state, block):
 
 
 POLICY = EvictionPolicy(
-    name="cacheus", init=init, on_hit=on_hit, on_miss=on_miss, on_insert=on_insert, evict=evict, remove=remove
+    name="cacheus",
+    init=init,
+    on_hit=on_hit,
+    on_miss=on_miss,
+    on_insert=on_insert,
+    evict=evict,
+    remove=remove,
+    counts=("late_hits",),
 )

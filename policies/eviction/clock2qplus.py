@@ -9,8 +9,8 @@ after it.
 libCacheSim's Clock2QPlus differs (`as_libcachesim`) as its S3FIFO does: until the first eviction new blocks fill the
 main queue once the small one is full, and a block promoted into a full main queue does not make that give one up at
 once. With sizes in bytes it also compares the window, in bytes, with the number of blocks that entered, so that hardly
-any hit counts. With it the counts agree to the last miss. It also refuses blocks larger than the small queue;
-`admission: size` does the same here. In both forms the ghost queue is asked before anything is evicted.
+any hit counts. It refuses the blocks that its S3FIFO refuses. With it the counts agree to the last miss, with the same
+exception. In both forms the ghost queue is asked before anything is evicted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sim.kernels.probation import (
     SMALL,
     check_ratios,
     enter,
+    is_admitted,
     lazily_promoted_victim,
     leave,
     recall,
@@ -86,6 +87,11 @@ def on_miss(state, request):
 
 
 @inlined
+def admit(state, request):
+    return is_admitted(state, request)
+
+
+@inlined
 def evict(state, request):
     state.counts[EVICTED] = 1
     return lazily_promoted_victim(state)
@@ -111,5 +117,12 @@ def remove(state, block):
 
 
 POLICY = EvictionPolicy(
-    name="clock2qplus", init=init, on_hit=on_hit, on_miss=on_miss, on_insert=on_insert, evict=evict, remove=remove
+    name="clock2qplus",
+    init=init,
+    on_hit=on_hit,
+    on_miss=on_miss,
+    on_insert=on_insert,
+    admit=admit,
+    evict=evict,
+    remove=remove,
 )

@@ -11,8 +11,12 @@ not hit cold, without a test, and ends the tests that it passes. The test hand e
 theirs, which stay on the clock, are more than the capacity. The cold blocks are also on a list of their own, in the
 order of the clock, so that the cold hand need not walk over the others.
 
-libCacheSim's ClockPro is another algorithm (it refuses blocks while cold ones are at their limit, and a block that
-comes back during its test is never found again), so its counts cannot be compared.
+libCacheSim's ClockPro (`as_libcachesim`) refuses a block that would bring the cold ones over their share, at first
+cold_ratio of the capacity. Blocks become hot, and the share changes, where its hands run; they run where it evicts; and
+it evicts for want of room, which there always is for what it does not refuse. So it keeps the blocks that came first
+and fit, whatever is accessed afterwards, and never evicts any. That form is here to compare counts with: they are equal
+to the last miss, with cold_ratio=0.5 those of its Python binding, with 1 those of its binary. It misses 5 to 13 % of
+the requests more than the paper's on a trace of block I/O.
 """
 
 from __future__ import annotations
@@ -37,9 +41,10 @@ class State(NamedTuple):
     hands: np.ndarray  # int64[4]: the block that each hand looks at next; the sentinel where there is none
     cold_target: np.ndarray  # int64[1]: bytes that cold blocks should have, m_c in the paper
     capacity: int
+    as_libcachesim: bool
 
 
-def init(context, *, cold_ratio=1.0):
+def init(context, *, cold_ratio=1.0, as_libcachesim=False):
     if not 0 <= cold_ratio <= 1:
         raise ValueError(f"cold_ratio is {cold_ratio}; expected 0 to 1")
     return State(
@@ -49,6 +54,7 @@ def init(context, *, cold_ratio=1.0):
         hands=np.full(4, context.blocks, np.int64),
         cold_target=np.array([int(context.capacity * cold_ratio)], np.int64),
         capacity=context.capacity,
+        as_libcachesim=as_libcachesim,
     )
 
 
@@ -197,7 +203,14 @@ def on_hit(state, request):
 
 
 @inlined
+def admit(state, request):
+    return not state.as_libcachesim or state.used[COLD] + request.size_bytes <= state.cold_target[0]
+
+
+@inlined
 def evict(state, request):
+    if state.as_libcachesim:
+        return np.int64(request.block)
     return _evict(state.nodes, state.cold, state.used, state.hands, state.cold_target, state.capacity)
 
 
@@ -211,6 +224,9 @@ def on_insert(state, request):
         return
     set_size(nodes, block, request.size_bytes)
     used[NOWHERE] += request.size_bytes
+    if state.as_libcachesim:
+        _set_place(nodes, used, block, COLD)
+        return
     set_counter(nodes, block, 0)
     _enter_head(nodes, hands, block)
     _add_cold(state.cold, hands, block)
@@ -219,10 +235,13 @@ def on_insert(state, request):
 
 @inlined
 def remove(state, block):
-    if place_of(state.nodes, block) != HOT:
-        _take_cold(state.cold, state.hands, block)
-    _off_clock(state.nodes, state.hands, block)
+    if not state.as_libcachesim:
+        if place_of(state.nodes, block) != HOT:
+            _take_cold(state.cold, state.hands, block)
+        _off_clock(state.nodes, state.hands, block)
     _set_place(state.nodes, state.used, block, NOWHERE)
 
 
-POLICY = EvictionPolicy(name="clockpro", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove)
+POLICY = EvictionPolicy(
+    name="clockpro", init=init, on_hit=on_hit, on_insert=on_insert, admit=admit, evict=evict, remove=remove
+)

@@ -5,7 +5,7 @@ A block may be used until its access's `arrival_ns` plus `ttl_ns`. renew_on_hit:
 not, only the insertion, a write, and an access after it ended do. A block without a time never expires.
 
 What a policy cannot do: whether an access hits is decided by residency alone, so an expired block that has not been
-evicted yet still counts as a hit, where a store would fetch it anew. Such accesses are counted in `state.late_hits`
+evicted yet still counts as a hit, where a store would fetch it anew. Such accesses are counted in `late_hits`
 (misses of a store that honours the times are the misses counted plus these), and start the block's time anew. Nor does
 the policy evict before there is need of room; the migration daemon of a scenario can.
 """
@@ -104,4 +104,5 @@ POLICY = EvictionPolicy(
     remove=remove,
     needs=("arrival_ns", "ttl_ns"),
     uses=("op",),
+    counts=("late_hits",),
 )

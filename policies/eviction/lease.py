@@ -2,8 +2,9 @@
 ago leaves (option `default_kv_lease_ttl`; kvcache-ai/Mooncake, mooncake-store).
 
 A hit gives a block a lease of `lease_ns` from its arrival on; an insertion gives none, so that what is never read goes
-first. Where every resident block has a lease, Mooncake Store refuses the new object; a policy here has to give one up:
-the one whose lease ends first, counted in `state.broken`. With `lease_ns` of 0 this is LRU.
+first. Where every resident block has a lease, the new block is refused, as Mooncake Store refuses an object. With
+`lease_ns` of 0 this is LRU. keep_leases: if not, the block whose lease ends first is given up then, counted in
+`broken`.
 
 Mooncake Store frees `eviction_ratio` of its objects at a time once `eviction_high_watermark_ratio` is passed, and only
 those with the oldest leases in each shard. Here blocks leave one by one, in exact order; the migration daemon of a
@@ -31,14 +32,15 @@ class State(NamedTuple):
     clock: np.ndarray  # int64[1]: accesses so far
     broken: np.ndarray  # int64[1]: blocks that left although their lease still ran
     lease_ns: float
+    keep_leases: bool
 
 
-def init(context, *, lease_ns=5e9):
+def init(context, *, lease_ns=5e9, keep_leases=True):
     if not lease_ns >= 0:
         raise ValueError(f"lease_ns is {lease_ns}; expected at least 0")
     heap, slot, count = make_heap(context.blocks)
     clock, broken = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    return State(np.zeros((context.blocks, 2), np.float64), heap, slot, count, clock, broken, lease_ns)
+    return State(np.zeros((context.blocks, 2), np.float64), heap, slot, count, clock, broken, lease_ns, keep_leases)
 
 
 @inlined
@@ -60,9 +62,11 @@ def on_insert(state, request):
 
 @inlined
 def evict(state, request):
-    victim = heap_pop(state.heap, state.slot, state.count, state.keys)
-    state.broken[0] += state.keys[victim, LEASE_NS] > request.arrival_ns
-    return victim
+    if state.keys[state.heap[0], LEASE_NS] > request.arrival_ns:
+        if state.keep_leases:
+            return request.block
+        state.broken[0] += 1
+    return np.int64(heap_pop(state.heap, state.slot, state.count, state.keys))
 
 
 @inlined
@@ -78,4 +82,5 @@ POLICY = EvictionPolicy(
     evict=evict,
     remove=remove,
     needs=("arrival_ns",),
+    counts=("broken",),
 )

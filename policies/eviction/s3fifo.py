@@ -7,8 +7,9 @@ queue is reinserted once for each hit, three at most.
 
 libCacheSim's S3FIFO differs from the paper's algorithm 1 (`as_libcachesim`): until the first eviction new blocks fill
 the main queue once the small one is full, and a block promoted into a full main queue does not make that give one up
-at once. With it the counts agree to the last miss. It also refuses blocks larger than the small queue; `admission:
-size` does the same here. In both forms the ghost queue is asked before anything is evicted.
+at once. It also refuses blocks that are not smaller than the small queue, but for one of just its size that comes back
+from the ghosts. With it the counts agree to the last miss, unless there are blocks of just that size, for which it
+evicts before it refuses them. In both forms the ghost queue is asked before anything is evicted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sim.kernels.probation import (
     SMALL,
     check_ratios,
     enter,
+    is_admitted,
     lazily_promoted_victim,
     leave,
     recall,
@@ -74,6 +76,11 @@ def on_miss(state, request):
 
 
 @inlined
+def admit(state, request):
+    return is_admitted(state, request)
+
+
+@inlined
 def evict(state, request):
     state.evicted[0] = 1
     return lazily_promoted_victim(state)
@@ -92,5 +99,12 @@ def remove(state, block):
 
 
 POLICY = EvictionPolicy(
-    name="s3fifo", init=init, on_hit=on_hit, on_miss=on_miss, on_insert=on_insert, evict=evict, remove=remove
+    name="s3fifo",
+    init=init,
+    on_hit=on_hit,
+    on_miss=on_miss,
+    on_insert=on_insert,
+    admit=admit,
+    evict=evict,
+    remove=remove,
 )

@@ -7,8 +7,8 @@ recently used block leaves the cache.
 libCacheSim's SLRU differs (`as_libcachesim`): while a segment has room a new block enters the lowest that has, and
 what sinks out of a full lowest segment leaves the cache at once, during a hit. A policy cannot evict during a hit, so
 such a block waits to be the next victim. If it is accessed before that, libCacheSim counts a miss; here it is a hit,
-handled as the insertion that it is there and counted in `state.late_hits`. Misses plus late hits are libCacheSim's
-misses, to the last one. It also refuses blocks larger than a segment; `admission: size` does the same here.
+handled as the insertion that it is there and counted in `late_hits`. Misses plus late hits are libCacheSim's
+misses, to the last one. It refuses blocks larger than a segment.
 """
 
 from __future__ import annotations
@@ -140,6 +140,11 @@ def on_insert(state, request):
 
 
 @inlined
+def admit(state, request):
+    return not state.as_libcachesim or request.size_bytes <= state.share
+
+
+@inlined
 def evict(state, request):
     waiting = state.queues + state.segments
     victim = np.int64(oldest(state.nodes, waiting))
@@ -154,4 +159,13 @@ def remove(state, block):
     _take(state, block)
 
 
-POLICY = EvictionPolicy(name="slru", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove)
+POLICY = EvictionPolicy(
+    name="slru",
+    init=init,
+    on_hit=on_hit,
+    on_insert=on_insert,
+    admit=admit,
+    evict=evict,
+    remove=remove,
+    counts=("late_hits",),
+)

@@ -8,8 +8,8 @@ Store. From then on, until the block leaves, each access pins it anew for `pin_n
 
 1. blocks without a pin whose lease has ended, the one whose lease ended longest ago first;
 2. pinned blocks whose lease has ended, unless evict_pinned is false;
-3. where the engine needs room all the same, blocks without a pin whose lease ends first, then pinned ones. Mooncake
-   Store would refuse the new object, which a policy cannot; `state.broken` counts these.
+3. none: the new block is refused, as Mooncake Store refuses an object; or, unless keep_leases, blocks without a pin
+   whose lease ends first, then pinned ones, counted in `broken`.
 
 Times of arrival must not go back, as those of a trace do not.
 """
@@ -46,9 +46,10 @@ class State(NamedTuple):
     pin_ns: float
     pin_priority: int
     evict_pinned: bool
+    keep_leases: bool
 
 
-def init(context, *, lease_ns=5e9, pin_ns=1.8e12, pin_priority=1, evict_pinned=True):
+def init(context, *, lease_ns=5e9, pin_ns=1.8e12, pin_priority=1, evict_pinned=True, keep_leases=True):
     if not lease_ns >= 0:
         raise ValueError(f"lease_ns is {lease_ns}; expected at least 0")
     if not pin_ns >= 0:
@@ -72,6 +73,7 @@ def init(context, *, lease_ns=5e9, pin_ns=1.8e12, pin_priority=1, evict_pinned=T
         pin_ns=pin_ns,
         pin_priority=pin_priority,
         evict_pinned=evict_pinned,
+        keep_leases=keep_leases,
     )
 
 
@@ -145,6 +147,8 @@ def evict(state, request):
     free_may_go = _may_go(state, state.free, state.free_count, now_ns)
     pinned_may_go = state.evict_pinned and _may_go(state, state.pinned, state.pinned_count, now_ns)
     if not free_may_go and not pinned_may_go:
+        if state.keep_leases:
+            return np.int64(request.block)
         state.broken[0] += 1
     if free_may_go or (state.free_count[0] > 0 and not pinned_may_go):
         return np.int64(heap_pop(state.free, state.slot, state.free_count, state.keys))
@@ -166,4 +170,5 @@ POLICY = EvictionPolicy(
     evict=evict,
     remove=remove,
     needs=("arrival_ns", "priority"),
+    counts=("broken",),
 )

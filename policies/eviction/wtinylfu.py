@@ -10,9 +10,18 @@ before into the sketch. Accesses are hits, misses, and insertions without an acc
 The window holds the newest block even where its share is less. Sizes do not enter the comparison, as in the paper;
 where a block admitted is larger than the one it replaced, the next eviction is from the main part.
 
-libCacheSim's WTinyLFU differs in most of this (a sketch of 32-bit counters that counts hits in the main part,
-insertions and falls from the window; libCacheSim's own SLRU; and it refuses every block larger than the window, which
-is all of them in a cache of fewer than 100 blocks), so its counts are not compared.
+libCacheSim's WTinyLFU differs in most of this (`as_libcachesim`, of whose parameters window_ratio is the only one):
+- The sketch is a counting Bloom filter of the addresses. It counts hits in the main part, insertions, and falls from
+  the window, and is halved after as many hits in the main part as 32 times its capacity.
+- Blocks larger than the window or than the probation segment, a fifth of the main part, are refused. Those are all
+  blocks in a cache of fewer than 100.
+- Until the cache is full, all blocks are in the window, which has no limit of its own; when there is need of room, it
+  empties into the main part until that is full.
+- The main part is libCacheSim's SLRU (see `slru`): a block from the window enters the protected segment where the
+  probation segment is full and the protected one is not, and what a hit moves out of the probation segment leaves the
+  cache at once, during the hit. A policy cannot evict during a hit, so such a block waits to be the next victim. If it
+  is accessed before that, libCacheSim counts a miss; here it is a hit, handled as the insertion that it is there and
+  counted in `late_hits`. Misses plus late hits are libCacheSim's misses, to the last one.
 """
 
 from __future__ import annotations
@@ -21,29 +30,46 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined
+from sim.kernels.compile import inlined, subroutine
+from sim.kernels.counting_bloom import CountingBloom, bloom_count, bloom_estimate, bloom_halve, make_counting_bloom
 from sim.kernels.frequency_sketch import Sketch, count_access, estimate, make_sketch
 from sim.kernels.linked_list import oldest, push_newest, unlink
 from sim.kernels.nodes import make_nodes, place_of, push_node, set_size, size_of, take_node
 from sim.policy import EvictionPolicy
 
-WINDOW, PROBATION, PROTECTED = 0, 1, 2  # lists, by number
-RESIDENTS, MOST_RESIDENTS, NOTED = 0, 1, 2  # of counts: blocks now; blocks at most so far; block of the last miss
+WINDOW, PROBATION, PROTECTED, WAITING = 0, 1, 2, 3  # lists, by number; the last only as_libcachesim
+# of counts: blocks now; blocks at most so far; block of the last miss; hits in the main part since the last halving
+RESIDENTS, MOST_RESIDENTS, NOTED, MAIN_HITS = 0, 1, 2, 3
+LIBRARY_PROBATION, LIBRARY_PERIOD = 0.2, 32
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # the three lists; place, and size as inserted
-    used: np.ndarray  # int64[3]: bytes on each list
+    nodes: np.ndarray  # the four lists; place, and size as inserted
+    used: np.ndarray  # int64[4]: bytes on each list
     sketch: Sketch
-    counts: np.ndarray  # int64[3]
+    bloom: CountingBloom
+    address: np.ndarray  # int64[blocks] as_libcachesim
+    late_hits: np.ndarray  # int64[1]: hits on blocks that libCacheSim would have evicted
+    counts: np.ndarray  # int64[4]
     queues: int  # sentinel of the window; the others follow
     window_capacity: int
     main_capacity: int
+    probation_capacity: int  # as_libcachesim
     protected_capacity: int
     sample_factor: int
+    as_libcachesim: bool
 
 
-def init(context, *, window_ratio=0.01, protected_ratio=0.8, sample_factor=10, counters=0, doorkeeper=False):
+def init(
+    context,
+    *,
+    window_ratio=0.01,
+    protected_ratio=0.8,
+    sample_factor=10,
+    counters=0,
+    doorkeeper=False,
+    as_libcachesim=False,
+):
     if not 0 <= window_ratio <= 1:
         raise ValueError(f"window_ratio is {window_ratio}; expected 0 to 1")
     if not 0 <= protected_ratio <= 1:
@@ -55,15 +81,20 @@ def init(context, *, window_ratio=0.01, protected_ratio=0.8, sample_factor=10, c
     window = int(context.capacity * window_ratio)
     main = context.capacity - window
     return State(
-        nodes=make_nodes(context.blocks, 3),
-        used=np.zeros(3, np.int64),
-        sketch=make_sketch(counters or context.blocks, doorkeeper),
-        counts=np.array([0, 0, -1]),
+        nodes=make_nodes(context.blocks, 4),
+        used=np.zeros(4, np.int64),
+        sketch=make_sketch(1 if as_libcachesim else counters or context.blocks, doorkeeper),
+        bloom=make_counting_bloom(main if as_libcachesim else 0, context.blocks),
+        address=np.zeros(context.blocks if as_libcachesim else 0, np.int64),
+        late_hits=np.zeros(1, np.int64),
+        counts=np.array([0, 0, -1, 0]),
         queues=context.blocks,
         window_capacity=window,
         main_capacity=main,
-        protected_capacity=int(main * protected_ratio),
+        probation_capacity=int(main * LIBRARY_PROBATION),
+        protected_capacity=int(main * (1 - LIBRARY_PROBATION if as_libcachesim else protected_ratio)),
         sample_factor=sample_factor,
+        as_libcachesim=as_libcachesim,
     )
 
 
@@ -94,8 +125,115 @@ def _protect(state, block):
 
 
 @inlined
+def _main_victim(state):
+    """The block that the main part would give up; a sentinel where it is empty."""
+    block = np.int64(oldest(state.nodes, state.queues + PROBATION))
+    if block == state.queues + PROBATION:
+        block = np.int64(oldest(state.nodes, state.queues + PROTECTED))
+    return block
+
+
+@inlined
+def _main_bytes(state):
+    return state.used[PROBATION] + state.used[PROTECTED]
+
+
+@inlined
+def _let_wait(state, block):
+    """libCacheSim evicts this block of one of the lists."""
+    _take(state, block)
+    _push(state, block, WAITING)
+
+
+@subroutine
+def _enter_main(state, block):
+    """Into the first segment with room, else into probation; sizes may ask for more room than one block left."""
+    size = size_of(state.nodes, block)
+    if state.used[PROBATION] + size > state.probation_capacity:
+        if state.used[PROTECTED] + size <= state.protected_capacity:
+            _push(state, block, PROTECTED)
+            return
+        while _main_bytes(state) + size > state.main_capacity:
+            _let_wait(state, _main_victim(state))
+    _push(state, block, PROBATION)
+
+
+@subroutine
+def _make_room(state):
+    """One eviction of libCacheSim's, during which several blocks may leave."""
+    while True:
+        falling = np.int64(oldest(state.nodes, state.queues + WINDOW))
+        if falling == state.queues + WINDOW:
+            _let_wait(state, _main_victim(state))
+            return
+        full = _main_bytes(state) + size_of(state.nodes, falling) > state.main_capacity
+        enters = not full
+        if full:
+            victim = _main_victim(state)
+            popularity = bloom_estimate(state.bloom, state.address[falling])
+            enters = popularity > bloom_estimate(state.bloom, state.address[victim])
+            if enters:
+                _let_wait(state, victim)
+        if enters:
+            _take(state, falling)
+            _enter_main(state, falling)
+        else:
+            _let_wait(state, falling)
+        bloom_count(state.bloom, state.address[falling])
+        if full:
+            return
+
+
+@subroutine
+def _enter_as_library(state, block):
+    while state.used[WINDOW] + _main_bytes(state) + size_of(state.nodes, block) > (
+        state.window_capacity + state.main_capacity
+    ):
+        _make_room(state)
+    _push(state, block, WINDOW)
+    bloom_count(state.bloom, state.address[block])
+
+
+@subroutine
+def _hit_as_library(state, block):
+    nodes, place = state.nodes, place_of(state.nodes, block)
+    if place == WAITING:
+        state.late_hits[0] += 1
+        _take(state, block)
+        _enter_as_library(state, block)
+        return
+    if place != PROBATION:
+        unlink(nodes, block)
+        push_newest(nodes, state.queues + place, block)
+    else:
+        sinks = state.used[PROTECTED] + size_of(nodes, block) > state.protected_capacity
+        _protect(state, block)
+        while sinks and state.used[PROBATION] > state.probation_capacity:
+            _let_wait(state, np.int64(oldest(nodes, state.queues + PROBATION)))
+    if place != WINDOW:
+        bloom_count(state.bloom, state.address[block])
+        state.counts[MAIN_HITS] += 1
+        if state.counts[MAIN_HITS] >= LIBRARY_PERIOD * state.main_capacity:
+            state.counts[MAIN_HITS] = 0
+            bloom_halve(state.bloom)
+
+
+@subroutine
+def _evict_as_library(state):
+    waiting = state.queues + WAITING
+    if oldest(state.nodes, waiting) == waiting:
+        _make_room(state)
+    victim = np.int64(oldest(state.nodes, waiting))
+    _take(state, victim)
+    return victim
+
+
+@inlined
 def on_hit(state, request):
     block = request.block
+    if state.as_libcachesim:
+        _hit_as_library(state, block)
+        return
     _count(state, block)
     place = place_of(state.nodes, block)
     if place == PROBATION:
@@ -107,21 +245,21 @@ def on_hit(state, request):
 
 @inlined
 def on_miss(state, request):
-    _count(state, request.block)
-    state.counts[NOTED] = request.block
+    if not state.as_libcachesim:
+        _count(state, request.block)
+        state.counts[NOTED] = request.block
 
 
 @inlined
-def _main_victim(state):
-    """The block that the main part would give up; a sentinel where it is empty."""
-    block = np.int64(oldest(state.nodes, state.queues + PROBATION))
-    if block == state.queues + PROBATION:
-        block = np.int64(oldest(state.nodes, state.queues + PROTECTED))
-    return block
+def admit(state, request):
+    most = min(state.window_capacity, state.probation_capacity)
+    return not state.as_libcachesim or request.size_bytes <= most
 
 
 @inlined
 def evict(state, request):
+    if state.as_libcachesim:
+        return _evict_as_library(state)
     candidate = np.int64(oldest(state.nodes, state.queues + WINDOW))
     victim = _main_victim(state)
     window_is_full = state.used[WINDOW] + request.size_bytes > state.window_capacity
@@ -139,6 +277,11 @@ def evict(state, request):
 @inlined
 def on_insert(state, request):
     block = request.block
+    if state.as_libcachesim:
+        set_size(state.nodes, block, request.size_bytes)
+        state.address[block] = request.address
+        _enter_as_library(state, block)
+        return
     if state.counts[NOTED] != block:  # inserted without an access, as by a prefetch
         _count(state, block)
     state.counts[NOTED] = -1
@@ -162,5 +305,14 @@ def remove(state, block):
 
 
 POLICY = EvictionPolicy(
-    name="wtinylfu", init=init, on_hit=on_hit, on_miss=on_miss, on_insert=on_insert, evict=evict, remove=remove
+    name="wtinylfu",
+    init=init,
+    on_hit=on_hit,
+    on_miss=on_miss,
+    on_insert=on_insert,
+    admit=admit,
+    evict=evict,
+    remove=remove,
+    uses=("address",),
+    counts=("late_hits",),
 )

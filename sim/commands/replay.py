@@ -52,5 +52,6 @@ def _rows(result, unit: str) -> list[list[str]]:
         ["hit ratio", f"{result.hit_ratio:.4f}"],
         ["byte hit ratio", f"{result.byte_hit_ratio:.4f}"],
         ["bypassed", f"{result.bypassed:,}"],
+        *([name.replace("_", " "), f"{count:,}"] for name, count in result.counts.items() if count),
         ["time in the kernel", f"{result.kernel_seconds:.3f} s ({speed:,.1f} M requests/s)"],
     ]

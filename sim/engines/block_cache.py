@@ -42,7 +42,7 @@ from sim.engines.residency import TARGET as MOVE_TARGET
 from sim.kernels.address_index import find_or_add
 from sim.kernels.compile import inlined, kernel, known_natural
 from sim.kernels.event_heap import EventHeap, make_heap, next_event_ns, push, take
-from sim.policy import make_request
+from sim.policy import NO_BLOCK, make_request
 
 NOBODY = -1
 
@@ -275,7 +275,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
         if arriving or daemon:
             slot = np.int64(NOBODY)
             row = known_natural(counts[ISSUED])
-            asked = make_request(row, 0, 0, 0, now_ns)
+            asked = make_request(row, NO_BLOCK, NO_BLOCK, 0, now_ns)
             if arriving:
                 counts[ISSUED] = row + 1
                 block_bytes = size_of[work.columns.block[row]]
@@ -286,7 +286,7 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             proposed, proposal = 0, 0
             while True:
                 block = request.block
-                was_in_top = levels == 1 or holds(flags, block, 0)
+                was_in_top = levels == 1 or who == DAEMON or holds(flags, block, 0)
                 served = access(engine.plug, res, request, who, shrink_level, shrink_to_bytes)
                 if who == DAEMON:
                     shrink_level = NOBODY

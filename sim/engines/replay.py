@@ -55,7 +55,11 @@ REQUESTS, HITS, REQUESTED_BYTES, HIT_BYTES, BYPASSED, EVICTIONS, USED = range(le
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a replay found. capacity is in objects where sizes were ignored, else in bytes."""
+    """What a replay found. capacity is in objects where sizes were ignored, else in bytes.
+
+    bypassed: misses of blocks larger than the cache, or refused by the eviction policy. counts: what the policy itself
+    counted (its docstring says what that means).
+    """
 
     policy: str
     parameters: dict[str, Any]
@@ -68,6 +72,7 @@ class ReplayResult:
     byte_hit_ratio: float
     bypassed: int
     kernel_seconds: float
+    counts: dict[str, int]
 
 
 def make_cache(capacity: int, blocks: int, ignore_size: bool) -> Cache:
@@ -82,9 +87,10 @@ def replay_rows(policy, state, admission, admission_state, cache, first, columns
     """Access the blocks of `columns` in turn.
 
     first: the index of the first access; address_of: by block, or None.
-    A block larger than the cache is bypassed and counted, and no policy hears of its insertion. Counts are kept in
-    locals and stored at the end: a store to an array would make the compiler reload every array of the state. A policy
-    that evicts what is not there ends the replay at once, with `cache.fault` set.
+    A block larger than the cache is bypassed and counted, and so is one that the eviction policy refuses; no policy
+    hears of an insertion. Counts are kept in locals and stored at the end: a store to an array would make the compiler
+    reload every array of the state. A policy that evicts what is not there, but for the missed block itself, ends the
+    replay at once, with `cache.fault` set.
     """
     capacity, resident, size_of = cache.capacity, cache.resident, cache.size_of
     rows = columns.block.size
@@ -106,18 +112,25 @@ def replay_rows(policy, state, admission, admission_state, cache, first, columns
             continue
         if not admission.admit(admission_state, request):
             continue
+        if not policy.admit(state, request):
+            bypassed += 1
+            continue
         while used + size > capacity:
             victim = policy.evict(state, request)
             if victim < 0 or victim >= resident.size or not resident[victim]:
+                if victim == block:
+                    bypassed += 1
+                    break
                 cache.fault[0], cache.fault[1], cache.fault[2] = NOT_RESIDENT, first + i, victim
                 return
             resident[victim] = False
             used -= value_at(size_of, victim, 1)
             evictions += 1
-        resident[block] = True
-        used += size
-        set_value(size_of, block, size)
-        policy.on_insert(state, request)
+        else:
+            resident[block] = True
+            used += size
+            set_value(size_of, block, size)
+            policy.on_insert(state, request)
     counts = cache.counts
     counts[REQUESTS] += rows
     counts[HITS] += hits
@@ -280,6 +293,7 @@ class _Replay:
             byte_hit_ratio=counts["hit_bytes"] / counts["requested_bytes"],
             bypassed=counts["bypassed"],
             kernel_seconds=kernel_seconds,
+            counts={name: int(getattr(self.state, name)[0]) for name in self.policy.counts},
         )
 
 

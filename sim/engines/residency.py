@@ -2,8 +2,9 @@
 
 Levels are numbered from the fastest, 0, to the last, which holds everything. An access
   1. finds the first level that holds the block (it is served from there);
-  2. where that is not level 0, places the block in level 0 (its admission and eviction policies decide), and takes it
-     out of the level that served it where that level's offload policy does not keep what it promotes;
+  2. where that is not level 0, places the block in level 0 (its admission and eviction policies decide, and either may
+     refuse it), and takes it out of the level that served it where that level's offload policy does not keep what it
+     promotes;
   3. places the victims below, each as the offload policies there say, dirty ones always;
   4. writes the block to the levels below whose offload policy copies on insertion or on a hit;
   5. touches it in every other level that already held it.
@@ -385,7 +386,9 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                 if size > room:
                     counts[target, BYPASSED] += 1
                     wanted = False
-                elif not plug.admission.admit(plug.admission_states, target, chosen):
+                elif not plug.admission.admit(plug.admission_states, target, chosen) or not plug.eviction.admit(
+                    plug.eviction_states, target, chosen
+                ):
                     counts[target, REFUSED] += 1
                     wanted = False
             while wanted:
@@ -405,6 +408,9 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                         break
                     counts[target, FRAGMENTATION_EVICTIONS] += 1
                 victim = np.int64(plug.eviction.evict(plug.eviction_states, target, chosen))
+                if victim == chosen.block and (victim < 0 or not holds(flags, victim, target)):
+                    counts[target, REFUSED] += action == PLACE  # a shrinking level keeps the rest, too
+                    break
                 if victim < 0 or victim >= size_of.size or not holds(flags, victim, target):
                     set_fault(state, NOT_RESIDENT, target, victim)
                     break

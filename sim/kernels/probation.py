@@ -16,6 +16,7 @@ from sim.kernels.rings import (
     place_of,
     push,
     set_info,
+    set_place,
     set_size,
     size_of,
     take,
@@ -45,7 +46,7 @@ def enter(state, block, place):
 def leave(state, block):
     """Take a block off its queue."""
     take(state.rings, place_of(state.rings, block), block)
-    set_info(state.rings, block, NOWHERE, 0)
+    set_place(state.rings, block, NOWHERE)
 
 
 @inlined
@@ -57,7 +58,7 @@ def remember(state, block):
         set_info(rings, block, NOWHERE, 0)
         return
     while bytes_on(rings, GHOST) + size > state.ghost_capacity:
-        set_info(rings, take_oldest(rings, GHOST), NOWHERE, 0)
+        set_place(rings, take_oldest(rings, GHOST), NOWHERE)
     enter(state, block, GHOST)
 
 
@@ -80,6 +81,15 @@ def was_remembered(state, request):
         leave(state, request.block)
     set_size(state.rings, request.block, request.size_bytes)
     return place in (GHOST, RECALLED)
+
+
+@inlined
+def is_admitted(state, request):
+    """Whether libCacheSim takes a block into the small queue, which it must not fill alone, or into the main one."""
+    size = request.size_bytes
+    if not state.as_libcachesim or size < state.small_capacity:
+        return True
+    return size == state.small_capacity and place_of(state.rings, request.block) == RECALLED
 
 
 @subroutine

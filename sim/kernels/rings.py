@@ -74,6 +74,11 @@ def set_info(rings, block, place, counter):
 
 
 @inlined
+def set_place(rings, block, place):
+    rings.info[block] = (np.int64(rings.info[block]) & 0xF0) | place
+
+
+@inlined
 def set_counter(rings, block, counter):
     rings.info[block] = (np.int64(rings.info[block]) & 15) | (counter << 4)
 
