@@ -255,6 +255,8 @@ class EvictionPolicy(Plugin):
     remove(state, block), optional: a resident block has left for another reason than `evict` (an exclusive
         hierarchy moves it, an inclusive one invalidates it). A policy without it cannot serve such a tier.
     counts: names of fields of the state, int64[1] each, that a replay's result gives.
+    address_if: a parameter with which alone the hooks read `request.address`, so that a replay without it need not look
+        addresses up.
     """
 
     KIND: ClassVar[str] = "eviction"
@@ -275,6 +277,7 @@ class EvictionPolicy(Plugin):
     admit: Callable | None = None
     remove: Callable | None = None
     counts: tuple[str, ...] = ()
+    address_if: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -187,7 +187,8 @@ def _check_needs(plugin: Plugin) -> None:
     for hook in plugin.HOOKS:
         function = getattr(plugin, hook)
         for name in _read_of_request(getattr(function, "py_func", function)):
-            if name in _READS and _READS[name] not in (*plugin.needs, *plugin.uses):
+            named = (*plugin.needs, *plugin.uses, "address" if getattr(plugin, "address_if", "") else "")
+            if name in _READS and _READS[name] not in named:
                 raise _Broken(f"{hook} reads request.{name}, but needs does not name {_READS[name]!r} (nor uses)")
 
 

@@ -313,6 +313,6 @@ POLICY = EvictionPolicy(
     admit=admit,
     evict=evict,
     remove=remove,
-    uses=("address",),
+    address_if="as_libcachesim",
     counts=("late_hits",),
 )

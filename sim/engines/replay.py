@@ -260,8 +260,8 @@ class _Replay:
             raise explain(self.policy, self.state, request, error, self.admission, self.admission_state) from error
 
     def _access(self, first: int, columns: Columns) -> None:
-        read = {*self.policy.needs, *self.policy.uses, *self.admission.needs, *self.admission.uses}
-        address_of = self.trace.address if "address" in read else NO_COLUMN
+        named = "address" in {*self.policy.needs, *self.admission.needs}
+        address_of = self.trace.address if named or self.parameters.get(self.policy.address_if) else NO_COLUMN
         parts = (self.policy, self.state, self.admission, self.admission_state, self.cache)
         self._kernel()(*parts, first, columns, address_of)
 
