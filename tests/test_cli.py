@@ -47,7 +47,7 @@ def test_replay_prints_the_names_that_stay(here, memhier):
     assert (code, err) == (0, [])
     assert list(document) == [
         *("policy", "parameters", "capacity", "requests", "objects", "hits", "misses", "hit_ratio"),
-        *("byte_hit_ratio", "bypassed", "kernel_seconds"),
+        *("byte_hit_ratio", "bypassed", "kernel_seconds", "counts"),
     ]
     assert document["hits"] == 1 and document["capacity"] == 10 and document["byte_hit_ratio"] == 4 / 23
 

@@ -18,16 +18,25 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.compile import inlined, subroutine
-from sim.kernels.linked_list import oldest, push_newest, unlink
-from sim.kernels.nodes import make_nodes, place_of, push_node, set_size, size_of, take_node
+from sim.kernels.rings import (
+    Rings,
+    bytes_on,
+    make_rings,
+    move_to_newest,
+    place_of,
+    push,
+    set_info,
+    set_size,
+    size_of,
+    take,
+    take_oldest,
+)
 from sim.policy import EvictionPolicy
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # a list a segment, lowest first, and last the blocks that wait to leave; size as inserted
-    used: np.ndarray  # int64[segments + 1]: bytes on each list
+    rings: Rings  # a queue a segment, lowest first, and last the blocks that wait to leave; size as inserted
     late_hits: np.ndarray  # int64[1]: hits on blocks that libCacheSim would have evicted
-    queues: int  # sentinel of the lowest segment; the others follow
     segments: int
     share: int  # capacity of each segment
     capacity: int
@@ -38,10 +47,8 @@ def init(context, *, segments=4, as_libcachesim=False):
     if not 1 <= segments <= 8:
         raise ValueError(f"segments is {segments}; expected 1 to 8")
     return State(
-        nodes=make_nodes(context.blocks, segments + 1),
-        used=np.zeros(segments + 1, np.int64),
+        rings=make_rings(context, segments + 1),
         late_hits=np.zeros(1, np.int64),
-        queues=context.blocks,
         segments=segments,
         share=context.capacity // segments,
         capacity=context.capacity,
@@ -51,12 +58,8 @@ def init(context, *, segments=4, as_libcachesim=False):
 
 @inlined
 def _push(state, block, segment):
-    push_node(state.nodes, state.used, state.queues, block, segment)
-
-
-@inlined
-def _take(state, block):
-    take_node(state.nodes, state.used, block, 0)
+    set_info(state.rings, block, segment, 0)
+    push(state.rings, segment, block)
 
 
 @inlined
@@ -66,22 +69,19 @@ def _sink(state, segment):
     Only libCacheSim limits the lowest segment, and only here; what sinks out of it waits to leave.
     """
     floor = 0 if state.as_libcachesim else 1
-    while segment >= floor and state.used[segment] > state.share:
-        while state.used[segment] > state.share:
-            block = oldest(state.nodes, state.queues + segment)
-            _take(state, block)
-            _push(state, block, segment - 1 if segment > 0 else state.segments)
+    while segment >= floor and bytes_on(state.rings, segment) > state.share:
+        while bytes_on(state.rings, segment) > state.share:
+            _push(state, take_oldest(state.rings, segment), segment - 1 if segment > 0 else state.segments)
         segment -= 1
 
 
 @inlined
-def _lowest_block(state):
-    """The oldest block of the lowest segment that has any, the sentinel above them all where none has."""
-    for queue in range(state.queues, state.queues + state.segments):
-        block = oldest(state.nodes, queue)
-        if block != queue:
-            return np.int64(block)
-    return np.int64(state.queues + state.segments)
+def _take_lowest(state):
+    """Take the oldest block off the lowest segment that has any; one has."""
+    segment = 0
+    while bytes_on(state.rings, segment) == 0:
+        segment += 1
+    return take_oldest(state.rings, segment)
 
 
 @inlined
@@ -89,7 +89,7 @@ def _resident_bytes(state):
     """What libCacheSim would hold."""
     total = 0
     for segment in range(state.segments):
-        total += state.used[segment]
+        total += bytes_on(state.rings, segment)
     return total
 
 
@@ -97,7 +97,7 @@ def _resident_bytes(state):
 def _enter(state, block):
     """Insert as libCacheSim does: the lowest segment with room, else the lowest."""
     for segment in range(state.segments):
-        if state.used[segment] + size_of(state.nodes, block) <= state.share:
+        if bytes_on(state.rings, segment) + size_of(state.rings, block) <= state.share:
             _push(state, block, segment)
             return
     _push(state, block, 0)
@@ -107,32 +107,29 @@ def _enter(state, block):
 def _enter_late(state, block):
     """A hit on a block that waits to leave: libCacheSim makes room and inserts it again."""
     state.late_hits[0] += 1
-    _take(state, block)
-    while _resident_bytes(state) + size_of(state.nodes, block) > state.capacity:
-        victim = _lowest_block(state)
-        _take(state, victim)
-        _push(state, victim, state.segments)
+    take(state.rings, state.segments, block)
+    while _resident_bytes(state) + size_of(state.rings, block) > state.capacity:
+        _push(state, _take_lowest(state), state.segments)
     _enter(state, block)
 
 
 @inlined
 def on_hit(state, request):
     block = request.block
-    segment = place_of(state.nodes, block)
+    segment = place_of(state.rings, block)
     if segment == state.segments:
         _enter_late(state, block)
     elif segment == state.segments - 1:
-        unlink(state.nodes, block)
-        push_newest(state.nodes, state.queues + segment, block)
+        move_to_newest(state.rings, segment, block)
     else:
-        _take(state, block)
+        take(state.rings, segment, block)
         _push(state, block, segment + 1)
         _sink(state, segment + 1)
 
 
 @inlined
 def on_insert(state, request):
-    set_size(state.nodes, request.block, request.size_bytes)
+    set_size(state.rings, request.block, request.size_bytes)
     if state.as_libcachesim:
         _enter(state, request.block)
     else:
@@ -146,17 +143,14 @@ def admit(state, request):
 
 @inlined
 def evict(state, request):
-    waiting = state.queues + state.segments
-    victim = np.int64(oldest(state.nodes, waiting))
-    if victim == waiting:
-        victim = _lowest_block(state)
-    _take(state, victim)
-    return victim
+    if bytes_on(state.rings, state.segments) > 0:
+        return take_oldest(state.rings, state.segments)
+    return _take_lowest(state)
 
 
 @inlined
 def remove(state, block):
-    _take(state, block)
+    take(state.rings, place_of(state.rings, block), block)
 
 
 POLICY = EvictionPolicy(
