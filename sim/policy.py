@@ -141,7 +141,8 @@ class Plugin:
 
     needs: trace columns without which the plugin cannot work ("next_access"), "address", or "position" (of a block in
     its LLM call); over a trace without them it is refused. uses: those that it takes into account where the trace has
-    them ("cost"). plain: it is a Python class (`sim.plain_policy`), and cannot be compiled.
+    them ("cost"); uses_if: those that it takes into account only where a parameter, by name, is set. plain: it is a
+    Python class (`sim.plain_policy`), and cannot be compiled.
     Raises InputError where a hook is missing or takes the wrong number of arguments.
     """
 
@@ -153,6 +154,7 @@ class Plugin:
     init: Callable
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+    uses_if: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     doc: str = ""
     plain: bool = False
     _numba_type_: PluginType = field(init=False, repr=False, default=None)
@@ -233,9 +235,10 @@ class Plugin:
                 problem = f"{self.KIND} policy {self.name!r} needs {what}, which trace {trace.name!r}"
                 raise InputError(f"{problem} does not have")
 
-    def reads(self, trace) -> set[str]:
-        """What the plugin takes of a trace that has all that it needs."""
-        return {*self.needs} | ({*self.uses} & trace.provides)
+    def reads(self, trace, parameters: Mapping[str, Any]) -> set[str]:
+        """What the plugin, with these parameters, takes of a trace that has all that it needs."""
+        more = {use for name, uses in self.uses_if.items() if parameters[name] for use in uses}
+        return {*self.needs} | (({*self.uses} | more) & trace.provides)
 
     def make_state(self, context: Context, given: Mapping[str, Any] | None = None) -> NamedTuple:
         """The state before the first access. Raises InputError where a parameter's value is out of range."""

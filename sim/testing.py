@@ -184,10 +184,11 @@ _READS |= {hint: hint for hint in (*HINTS, "position")}
 
 def _check_needs(plugin: Plugin) -> None:
     """What a hook reads of its request must be named in `needs` or `uses`, or a replay would not pass it."""
+    named = {*plugin.needs, *plugin.uses, *(use for uses in plugin.uses_if.values() for use in uses)}
     for hook in plugin.HOOKS:
         function = getattr(plugin, hook)
         for name in _read_of_request(getattr(function, "py_func", function)):
-            if name in _READS and _READS[name] not in (*plugin.needs, *plugin.uses):
+            if name in _READS and _READS[name] not in named:
                 raise _Broken(f"{hook} reads request.{name}, but needs does not name {_READS[name]!r} (nor uses)")
 
 

@@ -33,25 +33,36 @@ import numpy as np
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.counting_bloom import CountingBloom, bloom_count, bloom_estimate, bloom_halve, make_counting_bloom
 from sim.kernels.frequency_sketch import Sketch, count_access, estimate, make_sketch
-from sim.kernels.linked_list import oldest, push_newest, unlink
-from sim.kernels.nodes import make_nodes, place_of, push_node, set_size, size_of, take_node
+from sim.kernels.rings import (
+    Rings,
+    bytes_on,
+    make_rings,
+    move_to_newest,
+    oldest,
+    oldest_or_none,
+    place_of,
+    push,
+    set_info,
+    set_size,
+    size_of,
+    take,
+    take_oldest,
+)
 from sim.policy import EvictionPolicy
 
-WINDOW, PROBATION, PROTECTED, WAITING = 0, 1, 2, 3  # lists, by number; the last only as_libcachesim
+WINDOW, PROBATION, PROTECTED, WAITING = 0, 1, 2, 3  # queues, by number; the last only as_libcachesim
 # of counts: blocks now; blocks at most so far; block of the last miss; hits in the main part since the last halving
 RESIDENTS, MOST_RESIDENTS, NOTED, MAIN_HITS = 0, 1, 2, 3
 LIBRARY_PROBATION, LIBRARY_PERIOD = 0.2, 32
 
 
 class State(NamedTuple):
-    nodes: np.ndarray  # the four lists; place, and size as inserted
-    used: np.ndarray  # int64[4]: bytes on each list
+    rings: Rings  # the four queues; place, and size as inserted
     sketch: Sketch
     bloom: CountingBloom
     address: np.ndarray  # int64[blocks] as_libcachesim
     late_hits: np.ndarray  # int64[1]: hits on blocks that libCacheSim would have evicted
     counts: np.ndarray  # int64[4]
-    queues: int  # sentinel of the window; the others follow
     window_capacity: int
     main_capacity: int
     probation_capacity: int  # as_libcachesim
@@ -81,14 +92,12 @@ def init(
     window = int(context.capacity * window_ratio)
     main = context.capacity - window
     return State(
-        nodes=make_nodes(context.blocks, 4),
-        used=np.zeros(4, np.int64),
+        rings=make_rings(context, 4),
         sketch=make_sketch(1 if as_libcachesim else counters or context.blocks, doorkeeper),
         bloom=make_counting_bloom(main if as_libcachesim else 0, context.blocks),
         address=np.zeros(context.blocks if as_libcachesim else 0, np.int64),
         late_hits=np.zeros(1, np.int64),
         counts=np.array([0, 0, -1, 0]),
-        queues=context.blocks,
         window_capacity=window,
         main_capacity=main,
         probation_capacity=int(main * LIBRARY_PROBATION),
@@ -100,12 +109,13 @@ def init(
 
 @inlined
 def _push(state, block, place):
-    push_node(state.nodes, state.used, state.queues, block, place)
+    set_info(state.rings, block, place, 0)
+    push(state.rings, place, block)
 
 
 @inlined
 def _take(state, block):
-    take_node(state.nodes, state.used, block, WINDOW)
+    take(state.rings, place_of(state.rings, block), block)
 
 
 @inlined
@@ -118,24 +128,20 @@ def _protect(state, block):
     """A hit in the probation segment: what the protected one cannot hold sinks back."""
     _take(state, block)
     _push(state, block, PROTECTED)
-    while state.used[PROTECTED] > state.protected_capacity:
-        sinking = oldest(state.nodes, state.queues + PROTECTED)
-        _take(state, sinking)
-        _push(state, sinking, PROBATION)
+    while bytes_on(state.rings, PROTECTED) > state.protected_capacity:
+        _push(state, take_oldest(state.rings, PROTECTED), PROBATION)
 
 
 @inlined
 def _main_victim(state):
-    """The block that the main part would give up; a sentinel where it is empty."""
-    block = np.int64(oldest(state.nodes, state.queues + PROBATION))
-    if block == state.queues + PROBATION:
-        block = np.int64(oldest(state.nodes, state.queues + PROTECTED))
-    return block
+    """The block that the main part would give up; -1 where it is empty."""
+    block = oldest_or_none(state.rings, PROBATION)
+    return block if block >= 0 else oldest_or_none(state.rings, PROTECTED)
 
 
 @inlined
 def _main_bytes(state):
-    return state.used[PROBATION] + state.used[PROTECTED]
+    return bytes_on(state.rings, PROBATION) + bytes_on(state.rings, PROTECTED)
 
 
 @inlined
@@ -148,9 +154,9 @@ def _let_wait(state, block):
 @subroutine
 def _enter_main(state, block):
     """Into the first segment with room, else into probation; sizes may ask for more room than one block left."""
-    size = size_of(state.nodes, block)
-    if state.used[PROBATION] + size > state.probation_capacity:
-        if state.used[PROTECTED] + size <= state.protected_capacity:
+    size = size_of(state.rings, block)
+    if bytes_on(state.rings, PROBATION) + size > state.probation_capacity:
+        if bytes_on(state.rings, PROTECTED) + size <= state.protected_capacity:
             _push(state, block, PROTECTED)
             return
         while _main_bytes(state) + size > state.main_capacity:
@@ -162,11 +168,11 @@ def _enter_main(state, block):
 def _make_room(state):
     """One eviction of libCacheSim's, during which several blocks may leave."""
     while True:
-        falling = np.int64(oldest(state.nodes, state.queues + WINDOW))
-        if falling == state.queues + WINDOW:
+        falling = oldest_or_none(state.rings, WINDOW)
+        if falling < 0:
             _let_wait(state, _main_victim(state))
             return
-        full = _main_bytes(state) + size_of(state.nodes, falling) > state.main_capacity
+        full = _main_bytes(state) + size_of(state.rings, falling) > state.main_capacity
         enters = not full
         if full:
             victim = _main_victim(state)
@@ -186,7 +192,7 @@ def _make_room(state):
 
 @subroutine
 def _enter_as_library(state, block):
-    while state.used[WINDOW] + _main_bytes(state) + size_of(state.nodes, block) > (
+    while bytes_on(state.rings, WINDOW) + _main_bytes(state) + size_of(state.rings, block) > (
         state.window_capacity + state.main_capacity
     ):
         _make_room(state)
@@ -196,20 +202,19 @@ def _enter_as_library(state, block):
 
 @subroutine
 def _hit_as_library(state, block):
-    nodes, place = state.nodes, place_of(state.nodes, block)
+    rings, place = state.rings, place_of(state.rings, block)
     if place == WAITING:
         state.late_hits[0] += 1
         _take(state, block)
         _enter_as_library(state, block)
         return
     if place != PROBATION:
-        unlink(nodes, block)
-        push_newest(nodes, state.queues + place, block)
+        move_to_newest(rings, place, block)
     else:
-        sinks = state.used[PROTECTED] + size_of(nodes, block) > state.protected_capacity
+        sinks = bytes_on(rings, PROTECTED) + size_of(rings, block) > state.protected_capacity
         _protect(state, block)
-        while sinks and state.used[PROBATION] > state.probation_capacity:
-            _let_wait(state, np.int64(oldest(nodes, state.queues + PROBATION)))
+        while sinks and bytes_on(rings, PROBATION) > state.probation_capacity:
+            _let_wait(state, oldest_or_none(rings, PROBATION))
     if place != WINDOW:
         bloom_count(state.bloom, state.address[block])
         state.counts[MAIN_HITS] += 1
@@ -220,12 +225,9 @@ def _hit_as_library(state, block):
 
 @subroutine
 def _evict_as_library(state):
-    waiting = state.queues + WAITING
-    if oldest(state.nodes, waiting) == waiting:
+    if bytes_on(state.rings, WAITING) == 0:
         _make_room(state)
-    victim = np.int64(oldest(state.nodes, waiting))
-    _take(state, victim)
-    return victim
+    return take_oldest(state.rings, WAITING)
 
 
 @inlined
@@ -235,12 +237,11 @@ def on_hit(state, request):
         _hit_as_library(state, block)
         return
     _count(state, block)
-    place = place_of(state.nodes, block)
+    place = place_of(state.rings, block)
     if place == PROBATION:
         _protect(state, block)
     else:
-        unlink(state.nodes, block)
-        push_newest(state.nodes, state.queues + place, block)
+        move_to_newest(state.rings, place, block)
 
 
 @inlined
@@ -260,11 +261,11 @@ def admit(state, request):
 def evict(state, request):
     if state.as_libcachesim:
         return _evict_as_library(state)
-    candidate = np.int64(oldest(state.nodes, state.queues + WINDOW))
+    candidate = oldest_or_none(state.rings, WINDOW)
     victim = _main_victim(state)
-    window_is_full = state.used[WINDOW] + request.size_bytes > state.window_capacity
-    if candidate != state.queues + WINDOW and (window_is_full or victim >= state.queues):
-        if victim >= state.queues or estimate(state.sketch, candidate) <= estimate(state.sketch, victim):
+    window_is_full = bytes_on(state.rings, WINDOW) + request.size_bytes > state.window_capacity
+    if candidate >= 0 and (window_is_full or victim < 0):
+        if victim < 0 or estimate(state.sketch, candidate) <= estimate(state.sketch, victim):
             victim = candidate
         else:
             _take(state, candidate)
@@ -278,24 +279,23 @@ def evict(state, request):
 def on_insert(state, request):
     block = request.block
     if state.as_libcachesim:
-        set_size(state.nodes, block, request.size_bytes)
+        set_size(state.rings, block, request.size_bytes)
         state.address[block] = request.address
         _enter_as_library(state, block)
         return
     if state.counts[NOTED] != block:  # inserted without an access, as by a prefetch
         _count(state, block)
     state.counts[NOTED] = -1
-    set_size(state.nodes, block, request.size_bytes)
+    set_size(state.rings, block, request.size_bytes)
     _push(state, block, WINDOW)
     state.counts[RESIDENTS] += 1
     state.counts[MOST_RESIDENTS] = max(state.counts[MOST_RESIDENTS], state.counts[RESIDENTS])
-    falling = np.int64(oldest(state.nodes, state.queues + WINDOW))
-    while falling != block and state.used[WINDOW] > state.window_capacity:
-        if state.used[PROBATION] + state.used[PROTECTED] + size_of(state.nodes, falling) > state.main_capacity:
+    falling = oldest(state.rings, WINDOW)
+    while falling != block and bytes_on(state.rings, WINDOW) > state.window_capacity:
+        if _main_bytes(state) + size_of(state.rings, falling) > state.main_capacity:
             return
-        _take(state, falling)
-        _push(state, falling, PROBATION)
-        falling = np.int64(oldest(state.nodes, state.queues + WINDOW))
+        _push(state, take_oldest(state.rings, WINDOW), PROBATION)
+        falling = oldest(state.rings, WINDOW)
 
 
 @inlined
@@ -313,6 +313,6 @@ POLICY = EvictionPolicy(
     admit=admit,
     evict=evict,
     remove=remove,
-    uses=("address",),
+    uses_if={"as_libcachesim": ("address",)},
     counts=("late_hits",),
 )

@@ -217,8 +217,8 @@ class _Replay:
         self.trace, self.policy, self.admission = trace, policy, admission
         self.unit_size = ignore_size or "size_bytes" not in trace.columns
         self.capacity = parse_capacity(capacity, trace, ignore_size, within_footprint=True)
-        self.read = policy.reads(trace) | admission.reads(trace)
         self.parameters = policy.resolve(given)
+        self.read = policy.reads(trace, self.parameters) | admission.reads(trace, admission.resolve(admission_given))
         context = Context(self.capacity, trace.n_blocks, seed, self.unit_size)
         self.state = policy.make_state(context, given)
         self.admission_state = admission.make_state(context, admission_given)

@@ -130,6 +130,12 @@ def oldest(rings, queue):
 
 
 @inlined
+def oldest_or_none(rings, queue):
+    """The block at the oldest end of a queue, -1 where it is empty."""
+    return oldest(rings, queue) if bytes_on(rings, queue) > 0 else np.int64(-1)
+
+
+@inlined
 def take_oldest(rings, queue):
     """Take the oldest block off a queue that is not empty."""
     block = oldest(rings, queue)
