@@ -97,7 +97,7 @@ def measure(model, state, load: Load, capacity_bytes: int, clock_ns: float = 0.0
         counts=np.zeros((2, state.counts.size), np.int64),
     )
     closed = load.outstanding or 0
-    kernel(_drive)(model, state, source, closed, load.warmup, load.warmup + load.requests, load.size_bytes, clock_ns)
+    _drive(model, state, source, closed, load.warmup, load.warmup + load.requests, load.size_bytes, clock_ns)
     return _result(source, load)
 
 
@@ -146,6 +146,7 @@ def _copy(counts, rows, row):
         rows[row, i] = counts[i]
 
 
+@kernel
 def _drive(model, state, source, closed, warmup, last, size_bytes, clock_ns):
     """Hand over requests, advance, and note what is done, until request number `last` is done."""
     total = source.address.size

@@ -26,18 +26,15 @@ from sim.policy import EventModel
 
 NEVER = 1 << 62
 _LONG_AGO = -(1 << 40)
-_PRIORITY = 1 << 50  # what is older comes first, but all of a class before the next class
-_LATER = 1 << 51
+# A command's key: ticks from now, then its class (for an opened row, refreshing, from the queues), then the age.
+_TICKS_AT = 46
+_PRIORITY, _QUEUED_CLASS = 1 << 44, 1 << 45
+_AGE = _PRIORITY - 1
 
-# columns of `bank`; the first four follow the commands
-OK_RD, OK_WR, OK_ACT, OK_PRE, OPEN_ROW, ACTIVE, USED, LAST_USE, HEAD, HIT, TAIL, PLACE, PLACE_ACTIVE = (
-    *range(9),
-    10,
-    12,
-    14,
-    16,
-)  # HEAD, HIT, TAIL and PLACE have one for reads and one for writes
-_BANK_COLUMNS = 17
+# columns of `bank`: when it may next take RD, WR, ACT, PRE; what it would do next (for reads, and for writes); its queues
+OK_RD, OK_WR, OK_ACT, OK_PRE, OPEN_ROW, COLUMN_ORDER, ROW_ORDER, ACTIVE_ORDER, ACTIVE_WRITE = *range(6), 7, 9, 10
+ACTIVE, USED, LAST_USE, HEAD, HIT, TAIL, PLACE, ROW_ENTRY, PLACE_ACTIVE = 11, 12, 13, 14, 16, 18, 20, 22, 24
+_BANK_COLUMNS = 25
 # columns of `unit`: a rank, or a pseudo-channel of stacked dies, within which activations are counted
 FAW, FAW_PLACE, OK_REFPB, NEXT_REFRESHED = 0, 4, 5, 6
 # columns of `entry`: a transaction
@@ -89,7 +86,9 @@ _CHANNEL_COLUMNS = 23
     TICKS_PRE,
     TICKS_REF,
     XOR,
-    SHARED_UNIT,
+    GROUP_SHIFT,
+    UNIT_SHIFT,
+    RANK_SHIFT,
     RCD_RD,
     RCD_WR,
     RAS,
@@ -131,7 +130,7 @@ _CHANNEL_COLUMNS = 23
     HIGH,
     WCK_RD,
     WCK_WR,
-) = range(60)
+) = range(62)
 _ALL_BANK, _PER_BANK, _NO_REFRESH = range(3)
 _OPEN, _CLOSED, _TIMEOUT = range(3)
 _ROW_HIT, _PLAIN, _FCFS = range(3)
@@ -150,12 +149,12 @@ FREE_SLOT, SEQUENCE_NEXT, LOGGED, TICK_NOW = range(4)
 class State(NamedTuple):
     """Few arrays, each with all that is known of its things: compiled code passes every array at every call."""
 
-    rule: np.ndarray  # int64[60]
+    rule: np.ndarray  # int64[62]
     parts: (
         np.ndarray
     )  # int64[parts, 4] of an address, least significant first: field, size, place in field, shift or -1
     channel: np.ndarray  # int64[channels, 23]
-    bank: np.ndarray  # int64[banks, 17], those of a channel together, of a bank group, of a rank, of a pseudo-channel
+    bank: np.ndarray  # int64[banks, 25], those of a channel together, of a bank group, of a rank, of a pseudo-channel
     gate: np.ndarray  # int64[groups, 4]: when a bank group may next take RD, WR, ACT, PRE
     unit: np.ndarray  # int64[units, 7]
     listed: np.ndarray  # int64[channels, 3, banks a channel]: banks with waiting reads, writes, opened for a request
@@ -182,7 +181,8 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
     entries, units = rule[ENTRIES], banks // rule[UNIT_BANKS]
     slots = channels * (entries + 64)
     bank = np.zeros((banks, _BANK_COLUMNS), np.int64)
-    bank[:, [OPEN_ROW, ACTIVE, HEAD, HEAD + 1, HIT, HIT + 1, TAIL, TAIL + 1]] = -1
+    bank[:, [OPEN_ROW, ACTIVE, HEAD, HEAD + 1, HIT, HIT + 1, TAIL, TAIL + 1, ROW_ENTRY, ROW_ENTRY + 1]] = -1
+    bank[:, [COLUMN_ORDER, COLUMN_ORDER + 1, ROW_ORDER, ROW_ORDER + 1]] = NEVER
     entry = np.zeros((channels * entries, 9), np.int64)
     entry[:, NEXT] = np.arange(1, channels * entries + 1)
     channel = np.zeros((channels, _CHANNEL_COLUMNS), np.int64)
@@ -220,7 +220,7 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
 
 def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     """Everything that the kernels read of the parameters."""
-    rule = np.zeros(60, np.int64)
+    rule = np.zeros(62, np.int64)
     ranks = p.ranks * p.stack_ids
     rank_groups = p.bank_groups
     unit_groups = rank_groups * (p.stack_ids if p.stack_ids > 1 else 1)
@@ -229,7 +229,9 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     rule[RANK_GROUPS], rule[PC_GROUPS] = rank_groups, rank_groups * ranks
     rule[ENTRIES] = p.read_queue + p.write_queue + p.banks_per_channel
     rule[TRANSACTION], rule[CAPACITY], rule[XOR] = p.transaction_bytes, p.capacity_bytes, xor
-    rule[SEPARATE], rule[ALIGNED], rule[SHARED_UNIT] = p.separate_buses, p.ticks_per_cycle == 2, p.stack_ids > 1
+    rule[SEPARATE], rule[ALIGNED] = p.separate_buses, p.ticks_per_cycle == 2
+    for place, size in ((GROUP_SHIFT, GROUP_BANKS), (UNIT_SHIFT, UNIT_BANKS), (RANK_SHIFT, RANK_GROUPS)):
+        rule[place] = int(rule[size]).bit_length() - 1
     rule[READ_LATENCY] = (p.nCL + p.nBL) * p.ticks_per_cycle
     for place, command in ((TICKS_ACT, ACTIVATE), (TICKS_COL, READ), (TICKS_PRE, PRECHARGE), (TICKS_REF, REFRESH_ALL)):
         rule[place] = p.ticks(command)
@@ -384,7 +386,9 @@ def _enqueue(state, tick, number, place, is_write):
     channel, bank, entry, rule = state.channel, state.bank, state.entry, state.rule
     write = 1 if is_write else 0
     if channel[index, FLOOR_COLUMN] <= tick:
-        _run_apart(state, index, tick)
+        if channel[index, DIRTY] or min(channel[index, PLAN_TICK], channel[index, REFRESH_AT]) <= tick:
+            _run_apart(state, index, tick)
+        _raise_floors(channel, index, tick + 1)
     waiting = _waiting_write(state, gb, number)
     if waiting:  # answered from the write queue, or taken into it
         state.counts[COALESCED if write else FORWARDED] += 1
@@ -413,6 +417,7 @@ def _enqueue(state, tick, number, place, is_write):
     bank[gb, TAIL + write] = new
     if bank[gb, HIT + write] < 0 and bank[gb, OPEN_ROW] == row:
         bank[gb, HIT + write] = new
+    _reorder(state, gb, write)
     channel[index, DIRTY] = 1
     _rekey(state, index)
     return True
@@ -648,8 +653,14 @@ def _run(state, index, until):
         else:
             _issue(state, index, tick)
         channel[index, DIRTY] = 1
-    channel[index, FLOOR_COLUMN] = max(channel[index, FLOOR_COLUMN], until + 1)
-    channel[index, FLOOR_ROW] = max(channel[index, FLOOR_ROW], until + 1)
+    _raise_floors(channel, index, until + 1)
+
+
+@inlined
+def _raise_floors(channel, index, tick):
+    """Nothing more is issued before this tick."""
+    channel[index, FLOOR_COLUMN] = max(channel[index, FLOOR_COLUMN], tick)
+    channel[index, FLOOR_ROW] = max(channel[index, FLOOR_ROW], tick)
 
 
 @subroutine
@@ -680,84 +691,124 @@ def _refresh_due(state, index, tick):
         at = (channel[index, PRIO_HEAD] + channel[index, PRIO_COUNT]) % places
         state.priority[index, at] = target
         channel[index, PRIO_COUNT] += 1
-    channel[index, FLOOR_ROW] = max(channel[index, FLOOR_ROW], tick)
-    channel[index, FLOOR_COLUMN] = max(channel[index, FLOOR_COLUMN], tick)
+    _raise_floors(channel, index, tick)
 
 
 @inlined
 def _plan(state, index):
     """Find the next command of a channel: when, which, for what."""
-    channel, bank, gate, entry, rule = state.channel, state.bank, state.gate, state.entry, state.rule
-    listed = state.listed
-    group_banks, aligned = rule[GROUP_BANKS], rule[ALIGNED]
+    channel, bank, gate, rule, listed = state.channel, state.bank, state.gate, state.rule, state.listed
+    group_shift, aligned = rule[GROUP_SHIFT], rule[ALIGNED]
     floor_column = max(channel[index, FLOOR_COLUMN], channel[index, BUS_COLUMN])
     floor_row = max(channel[index, FLOOR_ROW], channel[index, BUS_ROW])
-    # the best for each bus: tick, order among those of the tick, command, bank, entry
-    c_tick, c_order, c_command, c_bank, c_entry = NEVER, NEVER, 0, 0, -1
-    r_tick, r_order, r_command, r_bank, r_entry = NEVER, NEVER, 0, 0, -1
+    now = min(floor_column, floor_row)
+    column_key, column_bank, row_key, row_bank, row_command = NEVER, 0, NEVER, 0, 0
     actives = channel[index, ACTIVES]
     for i in range(actives):
         gb = listed[index, 2, i]
-        at = bank[gb, ACTIVE]
-        write = entry[at, IS_WRITE]
-        tick = max(floor_column, max(bank[gb, write], gate[gb // group_banks, write])) | aligned
-        order = entry[at, SEQUENCE]
-        if tick < c_tick or (tick == c_tick and order < c_order):
-            c_tick, c_order, c_command, c_bank, c_entry = tick, order, write, gb, at
+        write = bank[gb, ACTIVE_WRITE]
+        ready = max(bank[gb, write], gate[gb >> group_shift, write])
+        key = (((max(floor_column, ready) | aligned) - now) << _TICKS_AT) | bank[gb, ACTIVE_ORDER]
+        better = key < column_key
+        column_key = key if better else column_key
+        column_bank = gb if better else column_bank
     if channel[index, PRIO_COUNT] > 0:
-        tick, command, gb = _plan_refresh(state, index, floor_row)
-        if tick < r_tick:
-            r_tick, r_order, r_command, r_bank, r_entry = tick, _PRIORITY, command, gb, -1
+        tick, row_command, row_bank = _plan_refresh(state, index, floor_row)
+        if tick < NEVER:
+            row_key = ((tick - now) << _TICKS_AT) | _PRIORITY
     elif rule[SCHEDULER] != _FCFS or actives == 0:
         write = _set_draining(channel, rule, index)
         waiting = channel[index, PENDING + write]
-        oldest = NEVER
-        if rule[SCHEDULER] == _FCFS:
-            for i in range(waiting):
-                oldest = min(oldest, entry[bank[listed[index, write, i], HEAD + write], SEQUENCE])
+        oldest = _oldest(state, index, write) if rule[SCHEDULER] == _FCFS else np.int64(-1)
         for i in range(waiting):
             gb = listed[index, write, i]
-            head = bank[gb, HEAD + write]
-            sequence = entry[head, SEQUENCE]
-            if oldest != NEVER and sequence != oldest:
+            if oldest >= 0 and gb != oldest:
                 continue
-            group = gb // group_banks
-            if bank[gb, OPEN_ROW] < 0:
-                tick = max(floor_row, max(bank[gb, OK_ACT], gate[group, ACTIVATE])) | aligned
-                order = _LATER + sequence
-                if tick < r_tick or (tick == r_tick and order < r_order):
-                    r_tick, r_order, r_command, r_bank, r_entry = tick, order, ACTIVATE, gb, head
-                continue
-            hit = bank[gb, HIT + write]
-            other = head if head != hit else np.int64(-1)  # what wants another row, and may have it
-            if hit >= 0 and head == hit and (rule[SCHEDULER] == _PLAIN or rule[CAP] > 0):
-                other = _first_other(entry, head, bank[gb, OPEN_ROW])
-            capped = rule[CAP] > 0 and bank[gb, USED] >= rule[CAP] and other >= 0
-            if head == hit and rule[SCHEDULER] != _PLAIN and not capped:
-                other = np.int64(-1)
-            if oldest != NEVER and hit >= 0 and head != hit:
-                hit = np.int64(-1)
-            if hit >= 0 and not capped:
-                tick = max(floor_column, max(bank[gb, write], gate[group, write])) | aligned
-                order = _LATER + entry[hit, SEQUENCE]
-                if tick < c_tick or (tick == c_tick and order < c_order):
-                    c_tick, c_order, c_command, c_bank, c_entry = tick, order, write, gb, hit
-            if other >= 0 and bank[gb, ACTIVE] < 0:
-                tick = max(floor_row, max(bank[gb, OK_PRE], gate[group, PRECHARGE]))
-                order = _LATER + entry[other, SEQUENCE]
-                if tick < r_tick or (tick == r_tick and order < r_order):
-                    r_tick, r_order, r_command, r_bank, r_entry = tick, order, PRECHARGE, gb, other
+            group = gb >> group_shift
+            ready = max(bank[gb, write], gate[group, write])
+            key = (((max(floor_column, ready) | aligned) - now) << _TICKS_AT) | bank[gb, COLUMN_ORDER + write]
+            better = key < column_key
+            column_key = key if better else column_key
+            column_bank = gb if better else column_bank
+            closed = 1 if bank[gb, OPEN_ROW] < 0 else 0
+            command = PRECHARGE - closed
+            ready = max(bank[gb, command], gate[group, command])
+            key = (((max(floor_row, ready) | (aligned & closed)) - now) << _TICKS_AT) | bank[gb, ROW_ORDER + write]
+            better = key < row_key
+            row_key = key if better else row_key
+            row_bank = gb if better else row_bank
+        row_command = ACTIVATE if bank[row_bank, OPEN_ROW] < 0 else PRECHARGE
     if rule[POLICY] != _OPEN:
         tick, gb = _plan_close(state, index, floor_row)
-        if tick < r_tick or (tick == r_tick and r_order > _PRIORITY):
-            r_tick, r_order, r_command, r_bank, r_entry = tick, _PRIORITY, PRECHARGE, gb, -1
+        key = ((tick - now) << _TICKS_AT) | _PRIORITY if tick < now + (1 << 15) else NEVER
+        if key < row_key:
+            row_key, row_bank, row_command = key, gb, PRECHARGE
     # At one tick the column bus goes first; of one shared bus, what comes first in order.
-    first = c_tick < r_tick or (c_tick == r_tick and (rule[SEPARATE] == 1 or c_order < r_order))
-    channel[index, PLAN_TICK] = c_tick if first else r_tick
-    channel[index, PLAN_COMMAND] = c_command if first else r_command
-    channel[index, PLAN_BANK] = c_bank if first else r_bank
-    channel[index, PLAN_ENTRY] = c_entry if first else r_entry
+    if rule[SEPARATE]:
+        first = (column_key >> _TICKS_AT) <= (row_key >> _TICKS_AT) and column_key < NEVER
+    else:
+        first = column_key < row_key
+    key, gb = (column_key, column_bank) if first else (row_key, row_bank)
+    _note_plan(channel, bank, index, key, gb, first, row_command, now)
+
+
+@inlined
+def _note_plan(channel, bank, index, key, gb, is_column, row_command, now):
+    """Keep what was chosen."""
     channel[index, DIRTY] = 0
+    channel[index, PLAN_BANK] = gb
+    if key >= NEVER:
+        channel[index, PLAN_TICK] = NEVER
+        return
+    channel[index, PLAN_TICK] = now + (key >> _TICKS_AT)
+    of_queue = key & _QUEUED_CLASS
+    if is_column:
+        write = channel[index, DRAINING] if of_queue else bank[gb, ACTIVE_WRITE]
+        channel[index, PLAN_COMMAND] = write
+        channel[index, PLAN_ENTRY] = bank[gb, HIT + write] if of_queue else bank[gb, ACTIVE]
+    else:
+        channel[index, PLAN_COMMAND] = row_command
+        channel[index, PLAN_ENTRY] = bank[gb, ROW_ENTRY + channel[index, DRAINING]] if of_queue else -1
+
+
+@inlined
+def _oldest(state, index, write):
+    """The bank that the oldest transaction of a queue waits for; -1 where none waits."""
+    oldest, which = np.int64(NEVER), np.int64(-1)
+    for i in range(state.channel[index, PENDING + write]):
+        gb = state.listed[index, write, i]
+        age = state.entry[state.bank[gb, HEAD + write], SEQUENCE]
+        if age < oldest:
+            oldest, which = age, gb
+    return which
+
+
+@inlined
+def _reorder(state, gb, write):
+    """What a bank would next do for its reads or writes has changed: the access, and the row command, and how old."""
+    bank, entry, rule = state.bank, state.entry, state.rule
+    head, hit = bank[gb, HEAD + write], bank[gb, HIT + write]
+    column, row, other = np.int64(NEVER), np.int64(NEVER), head
+    if bank[gb, OPEN_ROW] >= 0:
+        capped = False
+        if head == hit and head >= 0:  # what wants another row is younger, and has to wait
+            other = np.int64(-1)
+            if rule[SCHEDULER] == _PLAIN or rule[CAP] > 0:
+                other = _first_other(entry, head, bank[gb, OPEN_ROW])
+                capped = rule[CAP] > 0 and bank[gb, USED] >= rule[CAP] and other >= 0
+                if rule[SCHEDULER] != _PLAIN and not capped:
+                    other = np.int64(-1)
+        elif rule[CAP] > 0:
+            capped = bank[gb, USED] >= rule[CAP]
+        if rule[SCHEDULER] == _FCFS and hit != head:
+            hit = np.int64(-1)
+        if hit >= 0 and not capped:
+            column = _QUEUED_CLASS | entry[hit, SEQUENCE]
+        if bank[gb, ACTIVE] >= 0:
+            other = np.int64(-1)
+    if other >= 0:
+        row = _QUEUED_CLASS | entry[other, SEQUENCE]
+    bank[gb, COLUMN_ORDER + write], bank[gb, ROW_ORDER + write], bank[gb, ROW_ENTRY + write] = column, row, other
 
 
 @inlined
@@ -789,9 +840,9 @@ def _plan_refresh(state, index, floor_row):
         if bank[target, OPEN_ROW] >= 0:
             if bank[target, ACTIVE] >= 0:
                 return np.int64(NEVER), PRECHARGE, target
-            pre_gate = state.gate[target // rule[GROUP_BANKS], PRECHARGE]
+            pre_gate = state.gate[target >> rule[GROUP_SHIFT], PRECHARGE]
             return max(floor_row, max(bank[target, OK_PRE], pre_gate)), PRECHARGE, target
-        ready = max(bank[target, OK_ACT] + rule[REF_AFTER_ACT_OK], state.unit[target // rule[UNIT_BANKS], OK_REFPB])
+        ready = max(bank[target, OK_ACT] + rule[REF_AFTER_ACT_OK], state.unit[target >> rule[UNIT_SHIFT], OK_REFPB])
         return max(floor_row, ready) | rule[ALIGNED], REFRESH_BANK, target
     first = target * rule[UNIT_BANKS]
     any_open, closing, opening = False, np.int64(0), np.int64(0)
@@ -803,7 +854,7 @@ def _plan_refresh(state, index, floor_row):
             closing = max(closing, bank[gb, OK_PRE])
         opening = max(opening, bank[gb, OK_ACT])
     if any_open:
-        return max(floor_row, max(closing, state.gate[first // rule[GROUP_BANKS], PRECHARGE])), PRECHARGE_ALL, first
+        return max(floor_row, max(closing, state.gate[first >> rule[GROUP_SHIFT], PRECHARGE])), PRECHARGE_ALL, first
     return max(floor_row, opening + rule[REF_AFTER_ACT_OK]) | rule[ALIGNED], REFRESH_ALL, first
 
 
@@ -816,7 +867,7 @@ def _plan_close(state, index, floor_row):
     for gb in range(first, first + rule[BANKS]):
         if bank[gb, OPEN_ROW] < 0 or bank[gb, ACTIVE] >= 0:
             continue
-        tick = max(floor_row, max(bank[gb, OK_PRE], state.gate[gb // rule[GROUP_BANKS], PRECHARGE]))
+        tick = max(floor_row, max(bank[gb, OK_PRE], state.gate[gb >> rule[GROUP_SHIFT], PRECHARGE]))
         if rule[POLICY] == _CLOSED:
             if bank[gb, USED] < max(rule[CLOSE_AFTER], 1):
                 continue
@@ -891,7 +942,7 @@ def _log(state, tick, command, gb, row=-1):
 @inlined
 def _issue_column(state, index, tick, write, gb, at):
     channel, bank, gate, entry, rule = state.channel, state.bank, state.gate, state.entry, state.rule
-    _delay_columns(gate, rule, gb // rule[GROUP_BANKS], tick, write)
+    _delay_columns(gate, rule, gb >> rule[GROUP_SHIFT], tick, write)
     place = entry[at, SLOT]
     if bank[gb, ACTIVE] == at:
         bank[gb, ACTIVE] = -1
@@ -910,17 +961,19 @@ def _issue_column(state, index, tick, write, gb, at):
         _close(state, gb, bank[gb, OK_PRE] + rule[RP])
     else:
         bank[gb, USED] += 1
+        _reorder(state, gb, 0)
+        _reorder(state, gb, 1)
     _complete(state, index, place, tick if write else tick + rule[READ_LATENCY])
 
 
 @inlined
 def _delay_columns(gate, rule, group, tick, write):
     """What a column access keeps from the bank groups of its pseudo-channel."""
-    span, rank_span = rule[PC_GROUPS], rule[RANK_GROUPS]
-    first = group - group % span
-    own_rank = group // rank_span
+    span, rank_shift = rule[PC_GROUPS], rule[RANK_SHIFT]
+    first = group & -span
+    own_rank = group >> rank_shift
     for other in range(first, first + span):
-        near = other // rank_span == own_rank
+        near = other >> rank_shift == own_rank
         if write:
             to_write = rule[WR_WR_S] if near else rule[WR_WR_R]
             to_read = rule[WTR_S] if near else rule[WTR_R]
@@ -943,7 +996,7 @@ def _issue_activate(state, index, tick, gb, at):
     state.counts[ACTIVATES] += 1
     bank[gb, OK_RD], bank[gb, OK_WR] = tick + rule[RCD_RD], tick + rule[RCD_WR]
     bank[gb, OK_ACT], bank[gb, OK_PRE] = tick + rule[RC], tick + rule[RAS]
-    at_unit = gb // rule[UNIT_BANKS]
+    at_unit = gb >> rule[UNIT_SHIFT]
     place = unit[at_unit, FAW_PLACE]
     unit[at_unit, FAW + place] = tick
     place = (place + 1) & 3
@@ -953,7 +1006,7 @@ def _issue_activate(state, index, tick, gb, at):
     first = at_unit * rule[UNIT_GROUPS]
     for group in range(first, first + rule[UNIT_GROUPS]):
         gate[group, ACTIVATE] = max(gate[group, ACTIVATE], earliest)
-    group = gb // rule[GROUP_BANKS]
+    group = gb >> rule[GROUP_SHIFT]
     gate[group, ACTIVATE] = max(gate[group, ACTIVATE], tick + rule[RRDL])
     row = entry[at, ROW_OF]
     _leave_queue(state, index, gb, at)
@@ -961,6 +1014,9 @@ def _issue_activate(state, index, tick, gb, at):
     _list(state, index, gb, 2, ACTIVES, PLACE_ACTIVE)
     bank[gb, HIT] = _first_hit(entry, bank[gb, HEAD], row)
     bank[gb, HIT + 1] = _first_hit(entry, bank[gb, HEAD + 1], row)
+    bank[gb, ACTIVE_ORDER], bank[gb, ACTIVE_WRITE] = entry[at, SEQUENCE], entry[at, IS_WRITE]
+    _reorder(state, gb, 0)
+    _reorder(state, gb, 1)
 
 
 @inlined
@@ -969,13 +1025,15 @@ def _close(state, gb, opens):
     bank = state.bank
     bank[gb, OPEN_ROW] = bank[gb, HIT] = bank[gb, HIT + 1] = -1
     bank[gb, OK_ACT] = max(bank[gb, OK_ACT], opens)
+    _reorder(state, gb, 0)
+    _reorder(state, gb, 1)
 
 
 @inlined
 def _delay_precharges(state, gb, tick):
     gate, rule = state.gate, state.rule
     if rule[PPD] > 1:
-        first = gb // rule[UNIT_BANKS] * rule[UNIT_GROUPS]
+        first = gb >> rule[UNIT_SHIFT] * rule[UNIT_GROUPS]
         for group in range(first, first + rule[UNIT_GROUPS]):
             gate[group, PRECHARGE] = tick + rule[PPD]
 
@@ -984,7 +1042,7 @@ def _delay_precharges(state, gb, tick):
 def _issue_maintenance(state, index, tick, command, gb):
     """Close all banks of a rank, refresh them, or refresh one bank."""
     channel, bank, gate, rule, unit = state.channel, state.bank, state.gate, state.rule, state.unit
-    at_unit = gb // rule[UNIT_BANKS]
+    at_unit = gb >> rule[UNIT_SHIFT]
     if command == PRECHARGE_ALL:
         for other in range(gb, gb + rule[UNIT_BANKS]):
             _close(state, other, tick + rule[RPAB])
