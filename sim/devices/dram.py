@@ -33,10 +33,14 @@ _AGE = _PRIORITY - 1
 
 # columns of `bank`: when it may next take RD, WR, ACT, PRE; what it would do next (for reads, and for writes); its queues
 OK_RD, OK_WR, OK_ACT, OK_PRE, OPEN_ROW, COLUMN_ORDER, ROW_ORDER, ACTIVE_ORDER, ACTIVE_WRITE = *range(6), 7, 9, 10
-ACTIVE, USED, LAST_USE, HEAD, HIT, TAIL, PLACE, ROW_ENTRY, PLACE_ACTIVE = 11, 12, 13, 14, 16, 18, 20, 22, 24
-_BANK_COLUMNS = 25
+ACTIVE, USED, LAST_USE, HEAD, HIT, TAIL, ROW_ENTRY, PLACE_ACTIVE = 11, 12, 13, 14, 16, 18, 20, 22
+COLUMN_PLACE, ROW_PLACE, ROW_LIST = 23, 25, 27
+_BANK_COLUMNS = 29
+# lists of banks in `listed`: with an access to an open row, with a row to close, with a request for which a row was
+# opened, and of each unit, with a row to open; the first, second and last for reads and for writes
+_HITS, _CLOSERS, _ACTIVES, _OPENERS = 0, 2, 4, 5
 # columns of `unit`: a rank, or a pseudo-channel of stacked dies, within which activations are counted
-FAW, FAW_PLACE, OK_REFPB, NEXT_REFRESHED = 0, 4, 5, 6
+FAW, FAW_PLACE, OK_REFPB, NEXT_REFRESHED, OK_UNIT_ACT = 0, 4, 5, 6, 7
 # columns of `entry`: a transaction
 SEQUENCE, ENTRY_BANK, ROW_OF, UNIT_ADDRESS, IS_WRITE, SLOT, NEXT, PREVIOUS, COUNTED = range(9)
 # columns of `slot`: a request
@@ -47,9 +51,7 @@ TICKET, LEFT, DONE_TICK, DONE_NEXT, DONE_PREVIOUS = range(5)
     FLOOR_ROW,
     BUS_COLUMN,
     BUS_ROW,
-    QUEUED,
-    PENDING,
-    ACTIVES,
+    QUEUED,  # reads, and writes
     DRAINING,
     REFRESH_AT,
     PRIO_HEAD,
@@ -58,14 +60,15 @@ TICKET, LEFT, DONE_TICK, DONE_NEXT, DONE_PREVIOUS = range(5)
     PLAN_COMMAND,
     PLAN_BANK,
     PLAN_ENTRY,
+    PLAN_COLUMN,
     DIRTY,
     FREE_ENTRY,
     DONE_HEAD,
     DONE_TAIL,
     WCK_EXPIRY,
     REQUESTS,
-) = (*range(5), 6, 8, *range(9, 23))  # QUEUED and PENDING have one for reads and one for writes
-_CHANNEL_COLUMNS = 23
+) = (*range(5), *range(6, 21))
+_CHANNEL_COLUMNS = 21
 # places of `rule`: how the device is made, in ticks where it is time
 (
     CHANNELS,
@@ -153,11 +156,11 @@ class State(NamedTuple):
     parts: (
         np.ndarray
     )  # int64[parts, 4] of an address, least significant first: field, size, place in field, shift or -1
-    channel: np.ndarray  # int64[channels, 23]
-    bank: np.ndarray  # int64[banks, 25], those of a channel together, of a bank group, of a rank, of a pseudo-channel
+    channel: np.ndarray  # int64[channels, 21]
+    bank: np.ndarray  # int64[banks, 29], those of a channel together, of a bank group, of a rank, of a pseudo-channel
     gate: np.ndarray  # int64[groups, 4]: when a bank group may next take RD, WR, ACT, PRE
-    unit: np.ndarray  # int64[units, 7]
-    listed: np.ndarray  # int64[channels, 3, banks a channel]: banks with waiting reads, writes, opened for a request
+    unit: np.ndarray  # int64[units, 8]
+    listed: np.ndarray  # int64[channels, lists, banks a channel + 1]: lists of banks, the last place holds how many
     entry: np.ndarray  # int64[entries, 9]
     priority: np.ndarray  # int64[channels, places]: refreshes that are due, a ring
     slot: np.ndarray  # int64[requests, 5]
@@ -183,6 +186,7 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
     bank = np.zeros((banks, _BANK_COLUMNS), np.int64)
     bank[:, [OPEN_ROW, ACTIVE, HEAD, HEAD + 1, HIT, HIT + 1, TAIL, TAIL + 1, ROW_ENTRY, ROW_ENTRY + 1]] = -1
     bank[:, [COLUMN_ORDER, COLUMN_ORDER + 1, ROW_ORDER, ROW_ORDER + 1]] = NEVER
+    bank[:, [ROW_LIST, ROW_LIST + 1]] = -1
     entry = np.zeros((channels * entries, 9), np.int64)
     entry[:, NEXT] = np.arange(1, channels * entries + 1)
     channel = np.zeros((channels, _CHANNEL_COLUMNS), np.int64)
@@ -193,7 +197,7 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
     channel[:, DIRTY] = 1
     slot = np.full((slots, 5), -1, np.int64)
     slot[:, DONE_NEXT] = np.arange(1, slots + 1)
-    unit = np.zeros((units, 7), np.int64)
+    unit = np.zeros((units, 8), np.int64)
     unit[:, FAW : FAW + 4] = _LONG_AGO
     leaves = 1 << (channels - 1).bit_length()
     return State(
@@ -203,7 +207,7 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
         bank=bank,
         gate=np.zeros((banks // p.banks_per_group, 4), np.int64),
         unit=unit,
-        listed=np.zeros((channels, 3, p.banks_per_channel), np.int64),
+        listed=np.zeros((channels, _OPENERS + 2 * units // channels, p.banks_per_channel + 1), np.int64),
         entry=entry,
         priority=np.zeros((channels, 16 * p.banks_per_channel), np.int64),
         slot=slot,
@@ -413,14 +417,36 @@ def _enqueue(state, tick, number, place, is_write):
         entry[tail, NEXT] = new
     else:
         bank[gb, HEAD + write] = new
-        _list(state, index, gb, write, PENDING + write, PLACE + write)
     bank[gb, TAIL + write] = new
     if bank[gb, HIT + write] < 0 and bank[gb, OPEN_ROW] == row:
         bank[gb, HIT + write] = new
-    _reorder(state, gb, write)
-    channel[index, DIRTY] = 1
+    _reorder(state, index, gb, write)
+    if channel[index, DIRTY] == 0 and _changes_plan(state, index, gb, write):
+        channel[index, DIRTY] = 1
     _rekey(state, index)
     return True
+
+
+@inlined
+def _changes_plan(state, index, gb, write):
+    """Whether a transaction that has just come, the youngest of all, may come before the command that is planned."""
+    channel, bank, gate, rule = state.channel, state.bank, state.gate, state.rule
+    before = channel[index, DRAINING]
+    if _set_draining(channel, rule, index) != before or rule[POLICY] != _OPEN or rule[SCHEDULER] == _FCFS:
+        return True
+    if write != before or channel[index, PRIO_COUNT] > 0:
+        return False
+    group, planned = gb >> rule[GROUP_SHIFT], channel[index, PLAN_TICK]
+    if bank[gb, COLUMN_ORDER + write] < NEVER:
+        ready = max(channel[index, FLOOR_COLUMN], channel[index, BUS_COLUMN])
+        ready = max(ready, max(bank[gb, write], gate[group, write])) | rule[ALIGNED]
+        if ready < planned or (ready == planned and rule[SEPARATE] == 1 and channel[index, PLAN_COLUMN] == 0):
+            return True
+    if bank[gb, ROW_ORDER + write] < NEVER:
+        command = ACTIVATE if bank[gb, OPEN_ROW] < 0 else PRECHARGE
+        ready = max(channel[index, FLOOR_ROW], channel[index, BUS_ROW])
+        return max(ready, max(bank[gb, command], gate[group, command])) < planned
+    return False
 
 
 @inlined
@@ -479,25 +505,25 @@ def _waiting_write(state, gb, number):
 
 
 @inlined
-def _list(state, index, gb, which, count, place):
-    """Enter a bank into one of its channel's lists."""
-    channel = state.channel
-    at = channel[index, count]
-    state.listed[index, which, at] = gb
+def _list(state, index, gb, which, place):
+    """Enter a bank into one of its channel's lists; where it is there, the bank keeps in column `place`."""
+    listed, length = state.listed, state.rule[BANKS]
+    at = listed[index, which, length]
+    listed[index, which, at] = gb
     state.bank[gb, place] = at
-    channel[index, count] = at + 1
+    listed[index, which, length] = at + 1
 
 
 @inlined
-def _unlist(state, index, gb, which, count, place):
+def _unlist(state, index, gb, which, place):
     """Take a bank out; the last one takes its place."""
-    channel, listed = state.channel, state.listed
-    last = channel[index, count] - 1
+    listed, length = state.listed, state.rule[BANKS]
+    last = listed[index, which, length] - 1
     moved = listed[index, which, last]
     at = state.bank[gb, place]
     listed[index, which, at] = moved
     state.bank[moved, place] = at
-    channel[index, count] = last
+    listed[index, which, length] = last
 
 
 @inlined
@@ -515,8 +541,6 @@ def _leave_queue(state, index, gb, at):
     else:
         bank[gb, TAIL + write] = before
     channel[index, QUEUED + write] -= 1
-    if bank[gb, HEAD + write] < 0:
-        _unlist(state, index, gb, write, PENDING + write, PLACE + write)
 
 
 @inlined
@@ -703,41 +727,58 @@ def _plan(state, index):
     floor_row = max(channel[index, FLOOR_ROW], channel[index, BUS_ROW])
     now = min(floor_column, floor_row)
     column_key, column_bank, row_key, row_bank, row_command = NEVER, 0, NEVER, 0, 0
-    actives = channel[index, ACTIVES]
+    length = rule[BANKS]  # where a list has its length
+    actives = listed[index, _ACTIVES, length]
     for i in range(actives):
-        gb = listed[index, 2, i]
+        gb = listed[index, _ACTIVES, i]
         write = bank[gb, ACTIVE_WRITE]
         ready = max(bank[gb, write], gate[gb >> group_shift, write])
         key = (((max(floor_column, ready) | aligned) - now) << _TICKS_AT) | bank[gb, ACTIVE_ORDER]
-        better = key < column_key
-        column_key = key if better else column_key
-        column_bank = gb if better else column_bank
+        if key < column_key:
+            column_key, column_bank = key, gb
     if channel[index, PRIO_COUNT] > 0:
         tick, row_command, row_bank = _plan_refresh(state, index, floor_row)
         if tick < NEVER:
             row_key = ((tick - now) << _TICKS_AT) | _PRIORITY
-    elif rule[SCHEDULER] != _FCFS or actives == 0:
+    elif rule[SCHEDULER] == _FCFS:
+        if actives == 0:
+            write = _set_draining(channel, rule, index)
+            gb = _oldest(state, index, write)
+            if gb >= 0 and bank[gb, COLUMN_ORDER + write] < NEVER:
+                ready = max(bank[gb, write], gate[gb >> group_shift, write])
+                column_key = (((max(floor_column, ready) | aligned) - now) << _TICKS_AT) | _QUEUED_CLASS
+                column_bank = gb
+            elif gb >= 0 and bank[gb, ROW_ORDER + write] < NEVER:
+                row_bank, row_command = gb, PRECHARGE if bank[gb, OPEN_ROW] >= 0 else ACTIVATE
+                ready = max(floor_row, max(bank[gb, row_command], gate[gb >> group_shift, row_command]))
+                row_key = (((ready | (aligned if row_command == ACTIVATE else 0)) - now) << _TICKS_AT) | _QUEUED_CLASS
+    else:
         write = _set_draining(channel, rule, index)
-        waiting = channel[index, PENDING + write]
-        oldest = _oldest(state, index, write) if rule[SCHEDULER] == _FCFS else np.int64(-1)
-        for i in range(waiting):
-            gb = listed[index, write, i]
-            if oldest >= 0 and gb != oldest:
-                continue
-            group = gb >> group_shift
-            ready = max(bank[gb, write], gate[group, write])
+        for i in range(listed[index, _HITS + write, length]):
+            gb = listed[index, _HITS + write, i]
+            ready = max(bank[gb, write], gate[gb >> group_shift, write])
             key = (((max(floor_column, ready) | aligned) - now) << _TICKS_AT) | bank[gb, COLUMN_ORDER + write]
-            better = key < column_key
-            column_key = key if better else column_key
-            column_bank = gb if better else column_bank
-            closed = 1 if bank[gb, OPEN_ROW] < 0 else 0
-            command = PRECHARGE - closed
-            ready = max(bank[gb, command], gate[group, command])
-            key = (((max(floor_row, ready) | (aligned & closed)) - now) << _TICKS_AT) | bank[gb, ROW_ORDER + write]
-            better = key < row_key
-            row_key = key if better else row_key
-            row_bank = gb if better else row_bank
-        row_command = ACTIVATE if bank[row_bank, OPEN_ROW] < 0 else PRECHARGE
+            if key < column_key:
+                column_key, column_bank = key, gb
+        for i in range(listed[index, _CLOSERS + write, length]):
+            gb = listed[index, _CLOSERS + write, i]
+            ready = max(bank[gb, OK_PRE], gate[gb >> group_shift, PRECHARGE])
+            key = ((max(floor_row, ready) - now) << _TICKS_AT) | bank[gb, ROW_ORDER + write]
+            if key < row_key:
+                row_key, row_bank, row_command = key, gb, PRECHARGE
+        units = rule[BANKS] >> rule[UNIT_SHIFT]
+        for u in range(units):  # a whole unit can be passed over, most of the time
+            at_unit = index * units + u
+            earliest = max(floor_row, state.unit[at_unit, OK_UNIT_ACT]) | aligned
+            if (earliest - now) << _TICKS_AT > min(row_key, column_key):
+                continue
+            which = _OPENERS + 2 * u + write
+            for i in range(listed[index, which, length]):
+                gb = listed[index, which, i]
+                ready = max(bank[gb, OK_ACT], gate[gb >> group_shift, ACTIVATE])
+                key = (((max(earliest, ready) | aligned) - now) << _TICKS_AT) | bank[gb, ROW_ORDER + write]
+                if key < row_key:
+                    row_key, row_bank, row_command = key, gb, ACTIVATE
     if rule[POLICY] != _OPEN:
         tick, gb = _plan_close(state, index, floor_row)
         key = ((tick - now) << _TICKS_AT) | _PRIORITY if tick < now + (1 << 15) else NEVER
@@ -756,7 +797,7 @@ def _plan(state, index):
 def _note_plan(channel, bank, index, key, gb, is_column, row_command, now):
     """Keep what was chosen."""
     channel[index, DIRTY] = 0
-    channel[index, PLAN_BANK] = gb
+    channel[index, PLAN_BANK], channel[index, PLAN_COLUMN] = gb, is_column
     if key >= NEVER:
         channel[index, PLAN_TICK] = NEVER
         return
@@ -775,21 +816,22 @@ def _note_plan(channel, bank, index, key, gb, is_column, row_command, now):
 def _oldest(state, index, write):
     """The bank that the oldest transaction of a queue waits for; -1 where none waits."""
     oldest, which = np.int64(NEVER), np.int64(-1)
-    for i in range(state.channel[index, PENDING + write]):
-        gb = state.listed[index, write, i]
-        age = state.entry[state.bank[gb, HEAD + write], SEQUENCE]
-        if age < oldest:
-            oldest, which = age, gb
+    first = index * state.rule[BANKS]
+    for gb in range(first, first + state.rule[BANKS]):
+        head = state.bank[gb, HEAD + write]
+        if head >= 0 and state.entry[head, SEQUENCE] < oldest:
+            oldest, which = state.entry[head, SEQUENCE], np.int64(gb)
     return which
 
 
 @inlined
-def _reorder(state, gb, write):
+def _reorder(state, index, gb, write):
     """What a bank would next do for its reads or writes has changed: the access, and the row command, and how old."""
     bank, entry, rule = state.bank, state.entry, state.rule
     head, hit = bank[gb, HEAD + write], bank[gb, HIT + write]
     column, row, other = np.int64(NEVER), np.int64(NEVER), head
-    if bank[gb, OPEN_ROW] >= 0:
+    is_open = bank[gb, OPEN_ROW] >= 0
+    if is_open:
         capped = False
         if head == hit and head >= 0:  # what wants another row is younger, and has to wait
             other = np.int64(-1)
@@ -806,9 +848,39 @@ def _reorder(state, gb, write):
             column = _QUEUED_CLASS | entry[hit, SEQUENCE]
         if bank[gb, ACTIVE] >= 0:
             other = np.int64(-1)
+    row_list = np.int64(-1)
     if other >= 0:
         row = _QUEUED_CLASS | entry[other, SEQUENCE]
+        row_list = _CLOSERS + write if is_open else _opener_list(rule, gb, write)
+    if (column < NEVER) != (bank[gb, COLUMN_ORDER + write] < NEVER):
+        if column < NEVER:
+            _list(state, index, gb, _HITS + write, COLUMN_PLACE + write)
+        else:
+            _unlist(state, index, gb, _HITS + write, COLUMN_PLACE + write)
+    if row_list != bank[gb, ROW_LIST + write]:
+        if bank[gb, ROW_LIST + write] >= 0:
+            _unlist(state, index, gb, bank[gb, ROW_LIST + write], ROW_PLACE + write)
+        if row_list >= 0:
+            _list(state, index, gb, row_list, ROW_PLACE + write)
+        bank[gb, ROW_LIST + write] = row_list
     bank[gb, COLUMN_ORDER + write], bank[gb, ROW_ORDER + write], bank[gb, ROW_ENTRY + write] = column, row, other
+
+
+@inlined
+def _opener_list(rule, gb, write):
+    """The list of closed banks of a unit, of which it is one."""
+    units = rule[BANKS] >> rule[UNIT_SHIFT]
+    return _OPENERS + 2 * ((gb >> rule[UNIT_SHIFT]) % units) + write
+
+
+@inlined
+def _both(state, index, gb):
+    """As `_reorder`, for reads and writes."""
+    for write in range(2):
+        if state.bank[gb, HEAD + write] >= 0 or state.bank[gb, ROW_LIST + write] >= 0:
+            _reorder(state, index, gb, write)
+        elif state.bank[gb, COLUMN_ORDER + write] < NEVER:
+            _reorder(state, index, gb, write)
 
 
 @inlined
@@ -902,7 +974,7 @@ def _issue(state, index, tick):
         bus_ticks = rule[TICKS_ACT]
     elif command == PRECHARGE:
         _log(state, tick, command, gb)
-        _close(state, gb, tick + rule[RP])
+        _close(state, index, gb, tick + rule[RP])
         _delay_precharges(state, gb, tick)
     else:
         _log(state, tick, command, gb)
@@ -946,7 +1018,7 @@ def _issue_column(state, index, tick, write, gb, at):
     place = entry[at, SLOT]
     if bank[gb, ACTIVE] == at:
         bank[gb, ACTIVE] = -1
-        _unlist(state, index, gb, 2, ACTIVES, PLACE_ACTIVE)
+        _unlist(state, index, gb, _ACTIVES, PLACE_ACTIVE)
     else:
         following = entry[at, NEXT]
         _leave_queue(state, index, gb, at)
@@ -958,11 +1030,10 @@ def _issue_column(state, index, tick, write, gb, at):
     bank[gb, OK_PRE] = max(bank[gb, OK_PRE], closing)
     bank[gb, LAST_USE] = tick
     if rule[POLICY] == _CLOSED and bank[gb, USED] >= rule[CLOSE_AFTER]:  # it closes the row itself
-        _close(state, gb, bank[gb, OK_PRE] + rule[RP])
+        _close(state, index, gb, bank[gb, OK_PRE] + rule[RP])
     else:
         bank[gb, USED] += 1
-        _reorder(state, gb, 0)
-        _reorder(state, gb, 1)
+        _both(state, index, gb)
     _complete(state, index, place, tick if write else tick + rule[READ_LATENCY])
 
 
@@ -1003,30 +1074,26 @@ def _issue_activate(state, index, tick, gb, at):
     unit[at_unit, FAW_PLACE] = place
     earliest = max(tick + rule[RRDS], unit[at_unit, FAW + place] + rule[FAW_TICKS])
     unit[at_unit, OK_REFPB] = max(unit[at_unit, OK_REFPB], tick + rule[ACT_TO_REFPB])
-    first = at_unit * rule[UNIT_GROUPS]
-    for group in range(first, first + rule[UNIT_GROUPS]):
-        gate[group, ACTIVATE] = max(gate[group, ACTIVATE], earliest)
+    unit[at_unit, OK_UNIT_ACT] = max(unit[at_unit, OK_UNIT_ACT], earliest)
     group = gb >> rule[GROUP_SHIFT]
     gate[group, ACTIVATE] = max(gate[group, ACTIVATE], tick + rule[RRDL])
     row = entry[at, ROW_OF]
     _leave_queue(state, index, gb, at)
     bank[gb, OPEN_ROW], bank[gb, ACTIVE], bank[gb, USED], bank[gb, LAST_USE] = row, at, 0, tick
-    _list(state, index, gb, 2, ACTIVES, PLACE_ACTIVE)
+    _list(state, index, gb, _ACTIVES, PLACE_ACTIVE)
     bank[gb, HIT] = _first_hit(entry, bank[gb, HEAD], row)
     bank[gb, HIT + 1] = _first_hit(entry, bank[gb, HEAD + 1], row)
     bank[gb, ACTIVE_ORDER], bank[gb, ACTIVE_WRITE] = entry[at, SEQUENCE], entry[at, IS_WRITE]
-    _reorder(state, gb, 0)
-    _reorder(state, gb, 1)
+    _both(state, index, gb)
 
 
 @inlined
-def _close(state, gb, opens):
+def _close(state, index, gb, opens):
     """The bank's row is closed; it can open one again from `opens` on."""
     bank = state.bank
     bank[gb, OPEN_ROW] = bank[gb, HIT] = bank[gb, HIT + 1] = -1
     bank[gb, OK_ACT] = max(bank[gb, OK_ACT], opens)
-    _reorder(state, gb, 0)
-    _reorder(state, gb, 1)
+    _both(state, index, gb)
 
 
 @inlined
@@ -1045,7 +1112,7 @@ def _issue_maintenance(state, index, tick, command, gb):
     at_unit = gb >> rule[UNIT_SHIFT]
     if command == PRECHARGE_ALL:
         for other in range(gb, gb + rule[UNIT_BANKS]):
-            _close(state, other, tick + rule[RPAB])
+            _close(state, index, other, tick + rule[RPAB])
         _delay_precharges(state, gb, tick)
         return
     if command == REFRESH_ALL:
@@ -1056,9 +1123,7 @@ def _issue_maintenance(state, index, tick, command, gb):
         state.counts[BANK_REFRESHES] += 1
         bank[gb, OK_ACT] = max(bank[gb, OK_ACT], tick + rule[RFCPB])
         unit[at_unit, OK_REFPB] = max(unit[at_unit, OK_REFPB], tick + max(rule[RREFD], 1))
-        first = at_unit * rule[UNIT_GROUPS]
-        for group in range(first, first + rule[UNIT_GROUPS]):
-            gate[group, ACTIVATE] = max(gate[group, ACTIVATE], tick + rule[RREFD])
+        unit[at_unit, OK_UNIT_ACT] = max(unit[at_unit, OK_UNIT_ACT], tick + rule[RREFD])
     channel[index, PRIO_HEAD] = (channel[index, PRIO_HEAD] + 1) % state.priority.shape[1]
     channel[index, PRIO_COUNT] -= 1
 
