@@ -111,7 +111,9 @@ def _check(load: Load, capacity_bytes: int) -> None:
     if not 0 <= load.read_ratio <= 1:
         raise InputError("read ratio is", value=load.read_ratio, expected="from 0 to 1")
     if not 0 < load.size_bytes <= capacity_bytes:
-        raise InputError("request size is", value=load.size_bytes, expected=f"1 to {capacity_bytes} bytes, the device's")
+        raise InputError(
+            "request size is", value=load.size_bytes, expected=f"1 to {capacity_bytes} bytes, the device's"
+        )
     if load.requests < 1 or load.warmup < 0:
         raise InputError("requests are", value=load.requests, expected="at least 1")
 
@@ -120,7 +122,9 @@ def addresses(pattern: str, count: int, size_bytes: int, capacity_bytes: int, rn
     """int64[count], multiples of the size below the capacity. Raises InputError for what is no pattern."""
     match = _PATTERN.fullmatch(pattern)
     if match is None or (match[1] in _NUMBERED) != (match[2] is not None):
-        raise InputError("unknown pattern", value=pattern, expected="seq, rand, strideN, burstN or mstreamN (N a number)")
+        raise InputError(
+            "unknown pattern", value=pattern, expected="seq, rand, strideN, burstN or mstreamN (N a number)"
+        )
     kind, number = match[1], int(match[2] or 0)
     places = capacity_bytes // size_bytes
     index = np.arange(count)

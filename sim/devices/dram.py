@@ -137,6 +137,7 @@ _CHANNEL_COLUMNS = 21
 _ALL_BANK, _PER_BANK, _NO_REFRESH = range(3)
 _OPEN, _CLOSED, _TIMEOUT = range(3)
 _ROW_HIT, _PLAIN, _FCFS = range(3)
+AND_PRECHARGE = -2  # for a row in the log: the access closes it
 # `counts`
 HITS, MISSES, CONFLICTS, ACTIVATES, READS, WRITES, REFRESHES, BANK_REFRESHES, FORWARDED, COALESCED = range(10)
 COUNTS = (
@@ -343,7 +344,7 @@ def advance(state, until_ns):
         index = _winner(tree)
         # A request that waits in front of the queues ties the channels together: one tick of one channel at a time.
         stop = limit if state.front[FRONT_SLOT] < 0 else tree[1]
-        _run(state, index, stop)
+        _run_apart(state, index, stop)
         if state.front[FRONT_SLOT] >= 0:
             _feed(state, stop)
         head = channel[index, DONE_HEAD]
@@ -876,10 +877,10 @@ def _opener_list(rule, gb, write):
 @inlined
 def _both(state, index, gb):
     """As `_reorder`, for reads and writes."""
+    bank = state.bank
     for write in range(2):
-        if state.bank[gb, HEAD + write] >= 0 or state.bank[gb, ROW_LIST + write] >= 0:
-            _reorder(state, index, gb, write)
-        elif state.bank[gb, COLUMN_ORDER + write] < NEVER:
+        waits = bank[gb, HEAD + write] >= 0
+        if waits or bank[gb, ROW_LIST + write] >= 0 or bank[gb, COLUMN_ORDER + write] < NEVER:
             _reorder(state, index, gb, write)
 
 
@@ -965,7 +966,8 @@ def _issue(state, index, tick):
     if command <= WRITE:
         if rule[WCK_RD] > 0:
             tick = _start_data_clock(state, index, tick, command)
-        _log(state, tick, command, gb)
+        closing = rule[POLICY] == _CLOSED and state.bank[gb, USED] >= rule[CLOSE_AFTER]
+        _log(state, tick, command, gb, AND_PRECHARGE if closing else -1)
         _issue_column(state, index, tick, command, gb, at)
         bus_ticks = rule[TICKS_COL]
     elif command == ACTIVATE:
@@ -974,13 +976,16 @@ def _issue(state, index, tick):
         bus_ticks = rule[TICKS_ACT]
     elif command == PRECHARGE:
         _log(state, tick, command, gb)
-        _close(state, index, gb, tick + rule[RP])
+        _close(state, gb, tick + rule[RP])
         _delay_precharges(state, gb, tick)
     else:
         _log(state, tick, command, gb)
         _issue_maintenance(state, index, tick, command, gb)
         if command != PRECHARGE_ALL:
             bus_ticks = rule[TICKS_REF]
+    touched = rule[UNIT_BANKS] if command == PRECHARGE_ALL else 1
+    for other in range(gb, gb + touched):
+        _both(state, index, other)
     if rule[SEPARATE] == 0:
         channel[index, BUS_COLUMN] = channel[index, BUS_ROW] = tick + bus_ticks
         channel[index, FLOOR_COLUMN] = channel[index, FLOOR_ROW] = tick + 1
@@ -1030,10 +1035,9 @@ def _issue_column(state, index, tick, write, gb, at):
     bank[gb, OK_PRE] = max(bank[gb, OK_PRE], closing)
     bank[gb, LAST_USE] = tick
     if rule[POLICY] == _CLOSED and bank[gb, USED] >= rule[CLOSE_AFTER]:  # it closes the row itself
-        _close(state, index, gb, bank[gb, OK_PRE] + rule[RP])
+        _close(state, gb, bank[gb, OK_PRE] + rule[RP])
     else:
         bank[gb, USED] += 1
-        _both(state, index, gb)
     _complete(state, index, place, tick if write else tick + rule[READ_LATENCY])
 
 
@@ -1084,23 +1088,21 @@ def _issue_activate(state, index, tick, gb, at):
     bank[gb, HIT] = _first_hit(entry, bank[gb, HEAD], row)
     bank[gb, HIT + 1] = _first_hit(entry, bank[gb, HEAD + 1], row)
     bank[gb, ACTIVE_ORDER], bank[gb, ACTIVE_WRITE] = entry[at, SEQUENCE], entry[at, IS_WRITE]
-    _both(state, index, gb)
 
 
 @inlined
-def _close(state, index, gb, opens):
+def _close(state, gb, opens):
     """The bank's row is closed; it can open one again from `opens` on."""
     bank = state.bank
     bank[gb, OPEN_ROW] = bank[gb, HIT] = bank[gb, HIT + 1] = -1
     bank[gb, OK_ACT] = max(bank[gb, OK_ACT], opens)
-    _both(state, index, gb)
 
 
 @inlined
 def _delay_precharges(state, gb, tick):
     gate, rule = state.gate, state.rule
     if rule[PPD] > 1:
-        first = gb >> rule[UNIT_SHIFT] * rule[UNIT_GROUPS]
+        first = (gb >> rule[UNIT_SHIFT]) * rule[UNIT_GROUPS]
         for group in range(first, first + rule[UNIT_GROUPS]):
             gate[group, PRECHARGE] = tick + rule[PPD]
 
@@ -1112,7 +1114,7 @@ def _issue_maintenance(state, index, tick, command, gb):
     at_unit = gb >> rule[UNIT_SHIFT]
     if command == PRECHARGE_ALL:
         for other in range(gb, gb + rule[UNIT_BANKS]):
-            _close(state, index, other, tick + rule[RPAB])
+            _close(state, other, tick + rule[RPAB])
         _delay_precharges(state, gb, tick)
         return
     if command == REFRESH_ALL:
