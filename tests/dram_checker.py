@@ -27,10 +27,10 @@ class Checker:
     def place(self, gb):
         """channel, pseudo-channel, rank or stack id, group, bank: each with what is above it."""
         p = self.p
-        group, bank = divmod(gb, p.banks_per_group)
-        rank, _ = divmod(group, self.groups)
-        pseudo, _ = divmod(rank, self.ranks)
-        channel, _ = divmod(pseudo, p.pseudo_channels)
+        group = gb // p.banks_per_group
+        rank = group // self.groups
+        pseudo = rank // self.ranks
+        channel = pseudo // p.pseudo_channels
         unit = ("pc", pseudo) if p.stack_ids > 1 else ("rank", rank)
         return {"channel": channel, "pseudo": pseudo, "rank": rank, "group": group, "bank": gb, "unit": unit}
 
@@ -119,7 +119,7 @@ class Checker:
         return earliest
 
     def see(self, tick, command, gb, row):
-        """Take in one command. Raises AssertionError where it breaks a rule; returns the earliest tick it could have had."""
+        """Take in one command: the earliest tick it could have had. Raises AssertionError where it breaks a rule."""
         here = self.place(gb)
         earliest = self.earliest(command, gb)
         assert tick >= earliest, f"{NAMES[command]} of bank {gb} at {tick}, not before {earliest}"

@@ -19,7 +19,7 @@ SETS = timing_sets()
 
 
 def drive(p, requests, steps_ns=None, log=4000):
-    """Submit requests (arrival_ns, address, size, is_write) as soon as each is taken: ticket -> done_ns, and the state."""
+    """Submit requests (arrival_ns, address, size, is_write) as soon as they are taken: ticket -> done_ns, state."""
     state, done, now = dram.init(p, log), {}, 0.0
 
     def advance(until):
@@ -147,7 +147,7 @@ def test_unloaded_latency_is_the_datasheets_sum(name):
     restart = p.nWCKPST is not None
     data = p.nCL + p.nBL + restart
     for cycles, expected in zip(took, (p.nRCDRD + data, data, p.nRP + p.nRCDRD + data), strict=True):
-        assert expected <= cycles <= expected + 3
+        assert expected - (p.activate_cycles - 1) <= cycles <= expected + 3  # ACT counts from its last cycle
 
 
 @pytest.mark.uncompiled

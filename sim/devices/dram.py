@@ -31,7 +31,7 @@ _TICKS_AT = 46
 _PRIORITY, _QUEUED_CLASS = 1 << 44, 1 << 45
 _AGE = _PRIORITY - 1
 
-# columns of `bank`: when it may next take RD, WR, ACT, PRE; what it would do next (for reads, and for writes); its queues
+# columns of `bank`: when it may next take RD, WR, ACT, PRE; what it would do next, and its queues (reads, writes)
 OK_RD, OK_WR, OK_ACT, OK_PRE, OPEN_ROW, COLUMN_ORDER, ROW_ORDER, ACTIVE_ORDER, ACTIVE_WRITE = *range(6), 7, 9, 10
 ACTIVE, USED, LAST_USE, HEAD, HIT, TAIL, ROW_ENTRY, PLACE_ACTIVE = 11, 12, 13, 14, 16, 18, 20, 22
 COLUMN_PLACE, ROW_PLACE, ROW_LIST = 23, 25, 27
@@ -233,7 +233,7 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     rule[UNIT_GROUPS], rule[UNIT_BANKS] = unit_groups, unit_groups * p.banks_per_group
     rule[RANK_GROUPS], rule[PC_GROUPS] = rank_groups, rank_groups * ranks
     rule[ENTRIES] = p.read_queue + p.write_queue + p.banks_per_channel
-    rule[TRANSACTION], rule[CAPACITY], rule[XOR] = p.transaction_bytes, p.capacity_bytes, xor
+    rule[TRANSACTION], rule[CAPACITY], rule[XOR] = p.transaction_bytes, p.capacity_bytes, p.rows * xor
     rule[SEPARATE], rule[ALIGNED] = p.separate_buses, p.ticks_per_cycle == 2
     for place, size in ((GROUP_SHIFT, GROUP_BANKS), (UNIT_SHIFT, UNIT_BANKS), (RANK_SHIFT, RANK_GROUPS)):
         rule[place] = int(rule[size]).bit_length() - 1
@@ -303,7 +303,7 @@ def pair_rules(p: DramParameters) -> list[tuple[int, int, int, int]]:
     ]
 
 
-# --- hooks -------------------------------------------------------------------------------------------------------------
+# --- hooks -----------------------------------------------------------------------------------------------------------
 
 
 def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
@@ -375,7 +375,7 @@ def next_event(state):
         _rekey(state, index)
 
 
-# --- a request and its transactions --------------------------------------------------------------------------------------
+# --- a request and its transactions ----------------------------------------------------------------------------------
 
 
 @inlined
@@ -489,7 +489,7 @@ def _decode(state, number):
         group ^= column_left & (rule[RANK_GROUPS] - 1)
         column_left //= rule[RANK_GROUPS]
         bank ^= column_left & (rule[GROUP_BANKS] - 1)
-        row ^= column_left // rule[GROUP_BANKS]
+        row ^= (column_left // rule[GROUP_BANKS]) & (rule[XOR] - 1)
     local = ((pseudo * ranks + rank) * rule[RANK_GROUPS] + group) * rule[GROUP_BANKS] + bank
     return channel, channel * rule[BANKS] + local, row
 
@@ -603,7 +603,7 @@ def _feed(state, tick):
         front[FRONT_SLOT] = -1
 
 
-# --- channels side by side -------------------------------------------------------------------------------------------------
+# --- channels side by side -------------------------------------------------------------------------------------------
 
 
 @inlined
@@ -658,7 +658,7 @@ def _sort(done_ns, done_ticket, count):
         gap //= 3
 
 
-# --- one channel -----------------------------------------------------------------------------------------------------------
+# --- one channel -----------------------------------------------------------------------------------------------------
 
 
 @inlined
@@ -1110,7 +1110,7 @@ def _delay_precharges(state, gb, tick):
 @inlined
 def _issue_maintenance(state, index, tick, command, gb):
     """Close all banks of a rank, refresh them, or refresh one bank."""
-    channel, bank, gate, rule, unit = state.channel, state.bank, state.gate, state.rule, state.unit
+    channel, bank, rule, unit = state.channel, state.bank, state.rule, state.unit
     at_unit = gb >> rule[UNIT_SHIFT]
     if command == PRECHARGE_ALL:
         for other in range(gb, gb + rule[UNIT_BANKS]):
@@ -1130,11 +1130,11 @@ def _issue_maintenance(state, index, tick, command, gb):
     channel[index, PRIO_COUNT] -= 1
 
 
-# --- what it took -----------------------------------------------------------------------------------------------------------
+# --- what it took ----------------------------------------------------------------------------------------------------
 
 
 def energy_pj(parameters: DramParameters, counts: np.ndarray, elapsed_ns: float) -> dict[str, float]:
-    """Picojoules by cause, of the commands counted in that time; a refresh of one bank takes its share of one of all."""
+    """Picojoules by cause, of the commands counted in that time; a bank's refresh takes its share of one of all."""
     e = parameters.energy
     banks = parameters.bank_groups * parameters.banks_per_group * parameters.stack_ids
     return {

@@ -241,7 +241,7 @@ def _check_controller(p: DramParameters) -> None:
         raise InputError(f"timing set {p.name!r} has no nRFCpb", expected="one, for refresh per_bank")
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def timing_sets() -> list[str]:
