@@ -365,7 +365,8 @@ class DeviceModel(Plugin):
 class EventModel(Plugin):
     """A device that reorders what it is asked for, simulated from event to event; one state is one device.
 
-    init(parameters): the parameters are the model's own; the state has the fields `done_ticket` int64[requests] and
+    init(parameters): the parameters are the model's own, with `capacity_bytes`, `transaction_bytes` and `clock_ns` (at
+        whose edges it takes requests; 0 for at any time). The state has the fields `done_ticket` int64[requests] and
         `done_ns` float64[requests], which the last `advance` filled, and `counts` int64, what the model counts.
     submit(state, ticket, arrival_ns, address, size_bytes, is_write) -> bool: take in a request, after `advance` up to
         its arrival, in order of arrival; False, and nothing is changed, where the queue that it needs is full.
@@ -380,6 +381,9 @@ class EventModel(Plugin):
     submit: Callable
     advance: Callable
     next_event: Callable
+    of_device: Callable  # (sim.profile.Device, changes by name) -> parameters; raises InputError
+    energy_pj: Callable  # (parameters, counts, elapsed_ns) -> picojoules by cause
+    count_names: tuple[str, ...]
 
 
 class Stacked:

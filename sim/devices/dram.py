@@ -15,14 +15,30 @@ arrival before its `submit`; how often `advance` is called between changes nothi
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sim.dram import mapping as mappings
-from sim.dram.timing import ACTIVATE, PRECHARGE, PRECHARGE_ALL, READ, REFRESH_ALL, REFRESH_BANK, WRITE, DramParameters
+from sim.dram.timing import (
+    ACTIVATE,
+    PRECHARGE,
+    PRECHARGE_ALL,
+    READ,
+    REFRESH_ALL,
+    REFRESH_BANK,
+    WRITE,
+    DramParameters,
+    dram_parameters,
+    timing_sets,
+)
+from sim.errors import InputError
 from sim.kernels.compile import inlined, subroutine
 from sim.policy import EventModel
+
+if TYPE_CHECKING:
+    from sim.profile import Device
 
 NEVER = 1 << 62
 _LONG_AGO = -(1 << 40)
@@ -1153,6 +1169,27 @@ def settle(state: State, until_ns: float) -> None:
             _run_apart(state, index, _tick(until_ns, state.tick_ns))
 
 
-MODEL = EventModel(name="dram", init=init, submit=submit, advance=advance, next_event=next_event)
+def of_device(device: Device, changes: Mapping[str, Any]) -> DramParameters:
+    """The parameters of a device file: its timing set, with its other parameters and then `changes` over it.
+
+    Raises InputError.
+    """
+    given = {"channels": device.channels, **device.parameters, **changes}
+    timing_set = given.pop("timing_set", None)
+    if timing_set is None:
+        raise InputError(f"device {device.name!r}: no parameter 'timing_set'", expected="one", candidates=timing_sets())
+    return dram_parameters(timing_set, given)
+
+
+MODEL = EventModel(
+    name="dram",
+    init=init,
+    submit=submit,
+    advance=advance,
+    next_event=next_event,
+    of_device=of_device,
+    energy_pj=energy_pj,
+    count_names=COUNTS,
+)
 
 __all__ = ["COUNTS", "MODEL", "State", "advance", "energy_pj", "init", "next_event", "settle", "submit"]

@@ -154,6 +154,11 @@ class DramParameters(BaseModel):
         return self.tCK_ps / 1000 / self.ticks_per_cycle
 
     @property
+    def clock_ns(self) -> float:
+        """At whose edges requests are taken."""
+        return self.tick_ns
+
+    @property
     def peak_bytes_per_ns(self) -> float:
         """What the data bus can carry."""
         each = self.transaction_bytes / (max(self.nBL, self.nCCDS) * self.tCK_ps / 1000)
