@@ -28,6 +28,7 @@ import sim  # noqa: E402
 from sim import registry  # noqa: E402
 from sim.engines import block_cache as bc  # noqa: E402
 from sim.engines import replay as rp  # noqa: E402
+from sim.engines.columns import make_columns  # noqa: E402
 from sim.engines.prefix import replay_calls  # noqa: E402
 from sim.hierarchy import Choice, TierPlan, build  # noqa: E402
 from sim.policy import Context  # noqa: E402
@@ -307,8 +308,9 @@ def misses(trace: Trace, policy: str, given: dict, row: dict[str, str]) -> tuple
     cache = rp.make_cache(capacity, trace.n_blocks, unit)
     sizes = rp.NO_COLUMN if unit else trace.column("size_bytes")
     upcoming = trace.column("next_access") if "next_access" in eviction.needs else rp.NO_COLUMN
-    rows = rp.make_rows(trace.column("block"), size_bytes=sizes, next_access=upcoming)
-    rp.replay_rows(eviction, state, always, always.make_state(context), cache, 0, rows)
+    rows = make_columns(trace.column("block"), size_bytes=sizes, next_access=upcoming)
+    address_of = trace.address if "address" in eviction.needs else rp.NO_COLUMN
+    rp.replay_rows(eviction, state, always, always.make_state(context), cache, 0, rows, address_of)
     counts = cache.counts
     late = int(state.late_hits[0]) if hasattr(state, "late_hits") else 0
     return (

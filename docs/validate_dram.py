@@ -1,8 +1,9 @@
 """The DRAM section of docs/validation.md: every point of Ramulator's curves beside what memhier gives.
 
-    python docs/validate_dram.py
+    python docs/validate_dram.py [--write]
 
-prints the section alone; needs MEMHIER_REFERENCE_PATH.
+prints the section alone, or puts it into the page, where it was or before what is not covered; needs
+MEMHIER_REFERENCE_PATH.
 """
 
 from __future__ import annotations
@@ -168,8 +169,26 @@ def main() -> int:
         return 2
     from make_validation import table
 
-    print(section(files, table, Path(__file__).parent))
+    text = section(files, table, Path(__file__).parent)
+    if "--write" in sys.argv[1:]:
+        put(text, Path(__file__).parent / "validation.md")
+    else:
+        print(text)
     return 0
+
+
+def put(text: str, page: Path) -> None:
+    """The section into the page, in place of itself."""
+    title, before_title = text.partition("\n")[0], "## What is not covered"
+    before, _, rest = page.read_text(encoding="utf-8").partition(title)
+    if rest:
+        rest = rest[rest.index("\n## ") + 1 :]
+    else:
+        before, _, rest = before.partition(before_title)
+        rest = before_title + rest
+    unfinished = page.with_suffix(".unfinished")
+    unfinished.write_text(f"{before}{text}\n{rest}", encoding="utf-8")
+    unfinished.replace(page)
 
 
 if __name__ == "__main__":
