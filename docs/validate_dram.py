@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,19 +144,25 @@ def draw(points: list[Point], path: Path) -> None:
     """A panel a configuration: their curves as lines, ours as marks."""
     from sim.report.figures import COLOURS, MARKERS, finished, new_figure, save_figure
 
-    figure = new_figure(9.6, 7.2, "constrained")
+    figure = new_figure(9.6, 7.6, "constrained")
     axes = figure.subplots(2, 2)
+    traffic = list(dict.fromkeys((p.pattern, p.read_ratio) for p in points))
     for config, ax in zip(CONFIGS, axes.flat, strict=True):
-        chosen = [p for p in points if p.config == config]
-        for nth, key in enumerate(dict.fromkeys((p.pattern, p.read_ratio) for p in chosen)):
-            line = sorted((p for p in chosen if (p.pattern, p.read_ratio) == key), key=lambda p: p.theirs)
-            colour, marker = COLOURS[nth % len(COLOURS)], MARKERS[nth % len(MARKERS)]
-            ax.plot(*zip(*(p.theirs for p in line), strict=True), color=colour, linewidth=1.0)
-            ours = zip(*(p.ours for p in line), strict=True)
-            label = f"{key[0]}, {key[1]:.0%} reads"
-            ax.plot(*ours, color=colour, marker=marker, linestyle="none", markersize=4, label=label)
-        ax.set(xlabel="achieved GB/s", ylabel="controller latency, ns", title=f"{config}: lines theirs, marks ours")
-        finished(ax, legend="upper left")
+        for (nth, key), mode in product(enumerate(traffic), ("poisson", "closed")):
+            wanted = (config, *key, mode)
+            line = [p for p in points if (p.config, p.pattern, p.read_ratio, p.mode) == wanted]
+            if not line:
+                continue
+            style = {"color": COLOURS[nth % len(COLOURS)], "markersize": 4}
+            dashes = "-" if mode == "poisson" else ":"
+            ax.plot(*zip(*(p.theirs for p in line), strict=True), linewidth=1.0, linestyle=dashes, **style)
+            label = f"{key[0]}, {key[1]:.0%} reads" if mode == "poisson" else None
+            marks = {"marker": MARKERS[nth % len(MARKERS)], "linestyle": "none", "label": label}
+            ax.plot(*zip(*(p.ours for p in line), strict=True), **marks, **style)
+        ax.set(xlabel="achieved GB/s", ylabel="controller latency, ns", title=config)
+        finished(ax, legend=None)
+    figure.suptitle("Lines: Ramulator 2.1 (dotted: closed loops). Marks: memhier.")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)
 
