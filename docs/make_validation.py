@@ -20,7 +20,9 @@ import numpy as np
 import simpy
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import validate_dram  # noqa: E402
 
 import sim  # noqa: E402
 from sim import registry  # noqa: E402
@@ -38,6 +40,7 @@ FILES = {
         "kvcache/mooncake_conversation_hit_ratios.csv",
         "kvcache/mooncake_conversation_two_tier.csv",
         "cache/libcachesim_cloudphysics.csv",
+        *validate_dram.FILES,
     ),
 }
 
@@ -423,8 +426,10 @@ Made by `python docs/make_validation.py` from the code as it is; do not edit it.
 
 TAIL = """## What is not covered
 
-- Timing is compared with formulas, not with measured machines. The only timing model is `fixed`: no row buffers,
-  refresh, flash dies, write buffers or garbage collection. The numbers of a profile are as good as their sources.
+- Timing is compared with formulas and, for DRAM, with another simulator, not with measured machines. In a hierarchy the
+  only timing model is `fixed`: no flash dies, write buffers or garbage collection, and `dram` when it is driven alone.
+  The numbers of a profile are as good as their sources.
+- DDR5, LPDDR5, GDDR6 and HBM2 have no curves here to compare with; their energies are estimates, marked [K].
 - Replay and residency are compared with the counts of other programs; a timed run of several tiers is compared with
   hand-worked cases, with a slow model of residency and with its untimed twin, in the tests, not with another simulator.
 - Fragmentation, energy and cost are checked against slow oracles and by arithmetic, in the tests, not against
@@ -439,7 +444,8 @@ def main() -> int:
     except Missing as missing:
         print(f"error: {missing}".replace("\n", "\nerror: "), file=sys.stderr)
         return 2
-    sections = (queueing(), mooncake(files), libcachesim(files), path_rule())
+    memory = validate_dram.section(files, table, PAGE.parent)
+    sections = (queueing(), mooncake(files), libcachesim(files), path_rule(), memory)
     PAGE.write_text(HEAD + "\n".join(sections) + "\n" + TAIL, encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
     return 0

@@ -158,6 +158,40 @@ def mrc(
     command.mrc(trace, policies, sizes, points, method, rate, check, ignore_object_size, reader, seed, out, json)
 
 
+@app.command()
+def probe(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="A device file, or the name of a shipped one.")],
+    pattern: Annotated[
+        str, typer.Option(help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams).")
+    ] = "rand",
+    read_ratio: Annotated[float, typer.Option(help="Share of reads among the requests.")] = 1.0,
+    outstanding: Annotated[
+        str | None, typer.Option(metavar="N,...", help="Closed loop: so many requests outstanding; a list is a curve.")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE,...", help="Open loop: Poisson arrivals at this rate, such as 12.8GB/s.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Of a request, such as 64B [default: one transaction].")] = None,
+    requests: Annotated[int, typer.Option(help="How many are measured.", min=1)] = 20_000,
+    warmup: Annotated[int, typer.Option(help="How many come before.", min=0)] = 3_000,
+    seed: Annotated[int, typer.Option(help="Of addresses and arrivals.", min=0)] = 1,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a parameter of the model, such as mapping=MOP4CLXOR."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where CSV and figure of a curve go [results/DEVICE-PATTERN-probe]."),
+    ] = None,
+    json: _Json = False,
+):
+    """Drive one device alone: bandwidth, latency, row hits and energy under a load, or a curve of loads."""
+    from sim.commands import probe as command
+
+    changes = _settings(set_)
+    command.probe(device, pattern, read_ratio, outstanding, rate, size, requests, warmup, seed, changes, out, json)
+
+
 @app.command("list")
 def list_(
     what: Annotated[

@@ -21,7 +21,7 @@ from sim.engines.residency import Plugins, Residency, make_residency
 from sim.errors import InputError
 from sim.kernels.address_index import make_address_index
 from sim.kernels.event_heap import make_heap
-from sim.policy import Context, Plugin, Stacked
+from sim.policy import Context, EventModel, Plugin, Stacked
 from sim.profile import Device, Profile
 
 _FIRST_SLOTS = 1024
@@ -201,12 +201,22 @@ def _servers(profile: Profile, names: Sequence[str]):
     by_model: dict[str, list[Device]] = {}
     servers = []
     for part in parts:
-        rows = by_model.setdefault(part.model, [])
-        servers.append((list(by_model).index(part.model), len(rows)))
+        name = serving_model(part)
+        rows = by_model.setdefault(name, [])
+        servers.append((list(by_model).index(name), len(rows)))
         rows.append(part)
     models = [registry.load(registry.DEVICE_MODEL, name) for name in by_model]
     states = tuple(model.init(rows) for model, rows in zip(models, by_model.values(), strict=True))
     return tuple(columns), tuple(servers), Stacked(models), states
+
+
+def serving_model(part: Device) -> str:
+    """The model that times a part's accesses in a hierarchy: its own, or `fixed` where that is simulated by events.
+
+    Every device has the fixed model whatever else it offers (`sim.profile`); a hierarchy asks for the times of one
+    access after the other, which a model that reorders them cannot tell.
+    """
+    return "fixed" if isinstance(registry.load(registry.DEVICE_MODEL, part.model), EventModel) else part.model
 
 
 def _plugins(plans: Sequence[TierPlan], trace, blocks: int, seed: int) -> tuple[Plugins, list[bool]]:

@@ -393,6 +393,31 @@ class DeviceModel(Plugin):
     serve: Callable
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EventModel(Plugin):
+    """A device that reorders what it is asked for, simulated from event to event; one state is one device.
+
+    init(parameters): the parameters are the model's own, with `capacity_bytes`, `transaction_bytes` and `clock_ns` (at
+        whose edges it takes requests; 0 for at any time). The state has the fields `done_ticket` int64[requests] and
+        `done_ns` float64[requests], which the last `advance` filled, and `counts` int64, what the model counts.
+    submit(state, ticket, arrival_ns, address, size_bytes, is_write) -> bool: take in a request, after `advance` up to
+        its arrival, in order of arrival; False, and nothing is changed, where the queue that it needs is full.
+    advance(state, until_ns) -> count: simulate all up to until_ns; so many requests were done, in order of time. It
+        does not matter how often it is called.
+    next_event(state) -> float: ns of the next thing that will happen, infinity where no request is under way.
+    """
+
+    KIND: ClassVar[str] = "event_model"
+    HOOKS: ClassVar[Mapping[str, int]] = {"submit": 6, "advance": 2, "next_event": 1}
+
+    submit: Callable
+    advance: Callable
+    next_event: Callable
+    of_device: Callable  # (sim.profile.Device, changes by name) -> parameters; raises InputError
+    energy_pj: Callable  # (parameters, counts, elapsed_ns) -> picojoules by cause
+    count_names: tuple[str, ...]
+
+
 class Stacked:
     """One plugin a level, called by level number: `stacked.evict(states, level, request)`.
 
@@ -459,7 +484,11 @@ def _forward(find: Callable, arity: int) -> Callable:
         f = find(plugin)
         return lambda plugin, a, b, c, d, e: f(a, b, c, d, e)
 
-    return {1: one, 2: two, 3: three, 4: four, 5: five}[arity]
+    def six(plugin, a, b, c, d, e, g):
+        f = find(plugin)
+        return lambda plugin, a, b, c, d, e, g: f(a, b, c, d, e, g)
+
+    return {1: one, 2: two, 3: three, 4: four, 5: five, 6: six}[arity]
 
 
 def _forward_level(hook: str, arity: int) -> Callable:
@@ -485,11 +514,12 @@ def _forward_level(hook: str, arity: int) -> Callable:
 
 def _register_hooks() -> None:
     """Tell the compiler of every hook of every kind: once for a plugin, once for a stack, which takes a level more."""
-    kinds = (EvictionPolicy, AdmissionPolicy, PrefetchPolicy, OffloadPolicy, Allocator, DeviceModel)
+    kinds = (EvictionPolicy, AdmissionPolicy, PrefetchPolicy, OffloadPolicy, Allocator, DeviceModel, EventModel)
     for hook, arity in {hook: arity for kind in kinds for hook, arity in kind.HOOKS.items()}.items():
         own = _forward(lambda typ, hook=hook: getattr(_by_type[typ], hook), arity)
         overload_method(PluginType, hook, jit_options=INLINED)(own)
-        overload_method(StackedType, hook, jit_options=INLINED)(_forward_level(hook, arity))
+        if hook not in EventModel.HOOKS:
+            overload_method(StackedType, hook, jit_options=INLINED)(_forward_level(hook, arity))
 
 
 _register_hooks()

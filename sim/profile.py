@@ -64,8 +64,8 @@ class Access:
 class Device:
     """One part, or `count` identical ones as one. For a link, `read` is up (towards compute) and `write` is down.
 
-    timing and geometry keep the part's own named details as plain numbers (ns, bytes, per-ns rates) or text, for
-    detailed models; sources says, by field path, where each value is from.
+    timing and geometry keep the part's own named details as plain numbers (ns, bytes, per-ns rates) or text; parameters
+    are those of `model`, as its documentation has them; sources says, by field path, where each value is from.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Device:
     usd_per_hour: float
     timing: dict[str, int | float | str] = field(default_factory=dict, hash=False)
     geometry: dict[str, int | float | str] = field(default_factory=dict, hash=False)
+    parameters: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     sources: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
@@ -436,6 +437,13 @@ def _detail(value: object) -> int | float | str:
     return value
 
 
+def _parameter(value: object) -> object:
+    """A parameter of the device's own model, which knows what it may be."""
+    if not isinstance(value, bool | int | float | str) or value == "":
+        raise InputError("not a parameter:", value=value, expected="a number, a word, true or false")
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_text)]
 Source = Annotated[str, BeforeValidator(_source)]
 Name = Annotated[str, BeforeValidator(_name)]
@@ -443,6 +451,7 @@ Count = Annotated[int, BeforeValidator(_count)]
 Model = Annotated[str, BeforeValidator(_model)]
 Kind = Annotated[str, BeforeValidator(_kind)]
 Detail = Annotated[int | float | str, BeforeValidator(_detail)]
+Parameter = Annotated[bool | int | float | str, BeforeValidator(_parameter)]
 SomeBytes = Annotated[units.Bytes, AfterValidator(_positive)]
 SomeBandwidth = Annotated[units.BytesPerNs, AfterValidator(_positive)]
 SomeOperations = Annotated[units.OperationsPerNs, AfterValidator(_positive)]
@@ -494,6 +503,7 @@ class _PartSpec(_Strict):
     model: Model = "fixed"
     geometry: dict[str, Sourced[Detail]] = {}
     timing: dict[str, Sourced[Detail]] = {}
+    parameters: dict[str, Parameter] = {}
     notes: Text | None = None
 
 
@@ -627,6 +637,7 @@ def _device(spec: _MemorySpec | _LinkSpec) -> Device:
         "static_w": spec.energy.static.value,
         "timing": {key: detail.value for key, detail in spec.timing.items()},
         "geometry": {key: detail.value for key, detail in spec.geometry.items()},
+        "parameters": dict(spec.parameters),
         "sources": dict(_sources(spec, "")),
     }
     if isinstance(spec, _LinkSpec):
@@ -897,7 +908,7 @@ def _leaves(spec: type[BaseModel], data: Any) -> Iterator[tuple[tuple[str, ...],
     for key, known in spec.model_fields.items():
         kind = _inner(known.annotation)
         if get_origin(kind) is dict:
-            yield from (((key, detail), True) for detail in data.get(key) or {})
+            yield from (((key, detail), key != "parameters") for detail in data.get(key) or {})
         elif _is_model(kind) and issubclass(kind, Sourced):
             yield (key,), True
         elif _is_model(kind):

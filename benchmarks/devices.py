@@ -1,0 +1,49 @@
+"""How fast the device models are when driven alone, on one core: requests a second of processor time.
+
+    python benchmarks/devices.py [REQUESTS]
+
+Ramulator 2.1 does 0.15 M a second of sequential and 0.10 M of random requests, DDR4 or one HBM3 channel (C++, -O3,
+processor time, other machine load notwithstanding). The best of three; a column for one channel and one for forty.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from sim.devices import dram
+from sim.dram.timing import dram_parameters
+from sim.traffic import Load, measure
+
+REPEATS = 3
+DEVICES = (("ddr4_3200", {}), ("hbm3_6400", {"read_queue": 64, "write_queue": 64}))
+TRAFFIC = (("seq", 1.0), ("rand", 1.0), ("rand", 0.7), ("mstream16", 1.0))
+
+
+def rate(name: str, changes: dict, pattern: str, read_ratio: float, channels: int, requests: int) -> float:
+    """Million requests a second, with 32 outstanding a channel."""
+    p = dram_parameters(name, {**changes, "channels": channels})
+    load = Load(pattern, read_ratio, p.transaction_bytes, outstanding=32 * channels, requests=requests)
+    best = float("inf")
+    for _ in range(REPEATS):
+        state, start = dram.init(p), time.process_time()
+        measure(dram.MODEL, state, load, p.capacity_bytes, p.clock_ns)
+        best = min(best, time.process_time() - start)
+    return requests / best / 1e6
+
+
+def main() -> None:
+    requests = int(sys.argv[1]) if len(sys.argv) > 1 else 400_000
+    rate("ddr4_3200", {}, "seq", 1.0, 1, 1000)  # compiles
+    print(f"{'device':12} {'traffic':16} {'1 channel':>10} {'40 channels':>12}  M requests/s")
+    for name, changes in DEVICES:
+        for pattern, read_ratio in TRAFFIC:
+            one, forty = (rate(name, changes, pattern, read_ratio, channels, requests) for channels in (1, 40))
+            print(f"{name:12} {pattern + f', {read_ratio:.0%}':16} {one:10.2f} {forty:12.2f}")
+
+
+if __name__ == "__main__":
+    main()
