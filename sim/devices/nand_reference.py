@@ -1,0 +1,166 @@
+"""MQSim's workloads on a modelled SSD, beside what MQSim gave (Tavakkol et al., MQSim, FAST 2018).
+
+A row of its results says how many requests of which size are kept outstanding, what share of them reads, and whether
+the write cache is on. The same requests are put to the model, a device whose first half is written, and IOPS and mean
+latency are compared; both counted from the first request to the last completion, as MQSim counts.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sim.devices import ftl
+from sim.devices.nand_flash import DONE, NOW, NandState, make_state, step, submit
+from sim.devices.nand_parameters import SECTOR_BYTES, NandParameters, load_parameters
+from sim.kernels.compile import inlined, kernel
+from sim.kernels.random import below, make_rng, uniform
+
+_submit = inlined(submit)
+
+
+class Run(NamedTuple):
+    """What one closed-loop run gave."""
+
+    iops: float
+    mean_latency_ns: float
+    latency_ns: np.ndarray  # float64[requests] of each, in order of completion
+    wall_s: float  # of the simulation alone
+
+
+@kernel
+def _closed_loop(state, requests, outstanding, read_share, sectors, pages, sequential, rng, began_ns, latency_ns):
+    """Keep `outstanding` requests of `sectors` under way until `requests` are complete; return when the last was.
+
+    They begin at a page of the first `pages`, the next in turn or one drawn uniformly.
+    """
+    of_page = state.ftl.shape[ftl.SECTORS]
+    slots = pages * of_page // max(sectors, of_page)
+    step_sectors = max(sectors, of_page)
+    place = below(rng, slots)
+    sent, complete, free_ticket, end_ns = 0, 0, -1, 0.0
+    while complete < requests:
+        while sent < requests and (sent < outstanding or free_ticket >= 0):
+            ticket = sent if sent < outstanding else free_ticket
+            free_ticket = -1
+            if sequential:
+                place = place + 1 if place + 1 < slots else 0
+            else:
+                place = below(rng, slots)
+            is_write = uniform(rng) >= read_share
+            now_ns = state.clock[NOW]
+            address = place * step_sectors * SECTOR_BYTES
+            if not _submit(state, ticket, now_ns, address, sectors * SECTOR_BYTES, is_write):
+                return -1.0
+            began_ns[ticket] = now_ns
+            sent += 1
+        if not step(state, np.inf):
+            return -1.0
+        if state.tally[DONE]:
+            free_ticket = state.done_ticket[0]
+            end_ns = state.done_ns[0]
+            latency_ns[complete] = end_ns - began_ns[free_ticket]
+            complete += 1
+            state.tally[DONE] = 0
+    return end_ns
+
+
+def closed_loop(
+    state: NandState,
+    requests: int,
+    outstanding: int,
+    sectors: int,
+    read_share: float = 1.0,
+    sequential: bool = False,
+    occupancy: float = 1.0,
+    seed: int = 1,
+) -> Run:
+    """Run `requests` on an idle device, over the first `occupancy` of its capacity."""
+    began_ns, latency_ns = np.zeros(outstanding), np.zeros(requests)
+    pages = round(occupancy * state.ftl.shape[ftl.LOGICAL_PAGES])
+    start_ns, begin = state.clock[NOW], time.perf_counter()
+    end_ns = _closed_loop(
+        state,
+        requests,
+        outstanding,
+        float(read_share),
+        sectors,
+        pages,
+        sequential,
+        make_rng(seed),
+        began_ns,
+        latency_ns,
+    )
+    wall_s = time.perf_counter() - begin
+    if end_ns < 0:
+        raise RuntimeError("a closed loop came to a standstill")
+    return Run(requests / (end_ns - start_ns) * 1e9, float(latency_ns.mean()), latency_ns, wall_s)
+
+
+class Compared(NamedTuple):
+    """One row: MQSim's figures and ours."""
+
+    workload: str
+    outstanding: int
+    iops: float
+    our_iops: float
+    latency_ns: float
+    our_latency_ns: float
+    rate: float  # requests simulated a second of wall time
+    their_rate: float
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Of IOPS (and so of bandwidth) and of mean latency, relative."""
+        return abs(self.our_iops / self.iops - 1), abs(self.our_latency_ns / self.latency_ns - 1)
+
+
+def replay_row(row: Mapping[str, str], parameters: NandParameters, seed: int = 1) -> tuple[Run, NandState]:
+    """Put one row's workload to a fresh device."""
+    sectors = int(row["sectors"])
+    occupancy = float(row["occ"]) / 100
+    state = make_state(parameters.model_copy(update={"write_cache": row["cache"] == "WRITE_CACHE"}))
+    ftl.fill(state.ftl, occupancy, min(sectors, parameters.sectors_per_page))
+    run = closed_loop(
+        state,
+        int(row["n"]),
+        int(row["qd"]),
+        sectors,
+        float(row["read_pct"]) / 100,
+        row["workload"].startswith("seq"),
+        occupancy,
+        seed,
+    )
+    return run, state
+
+
+def compare(path: Path, device: str = "mqsim_default") -> list[Compared]:
+    """All rows of MQSim's results for one device, and ours."""
+    parameters = load_parameters(device)
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["ssd"] == device and not row["ssd_overrides"]]
+    compared = []
+    for row in rows:
+        run, _ = replay_row(row, parameters)
+        iops, latency_ns = float(row["iops"]), float(row["dev_resp_us"]) * 1e3
+        rate = int(row["n"]) / run.wall_s
+        ours = (run.iops, latency_ns, run.mean_latency_ns, rate, float(row["req_per_wall_s"]))
+        compared.append(Compared(row["workload"], int(row["qd"]), iops, *ours))
+    return compared
+
+
+def summary(rows: Iterable[Compared]) -> list[tuple[str, int, float, float, float, float]]:
+    """(workload, rows, median and 90th percentile of the error of IOPS, of latency), the last line for all of them."""
+    rows = list(rows)
+    names = list(dict.fromkeys(row.workload for row in rows))
+    groups = [(name, [row.errors for row in rows if row.workload == name]) for name in names]
+    groups.append(("all", [row.errors for row in rows]))
+    return [
+        (name, len(errors), *(float(np.percentile([e[i] for e in errors], q)) for i in (0, 1) for q in (50, 90)))
+        for name, errors in groups
+    ]
