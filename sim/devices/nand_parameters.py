@@ -201,6 +201,11 @@ class NandParameters(BaseModel):
         return self.mapping_entry_bytes or math.ceil(bits / 8)
 
     @property
+    def stored_translation_pages(self) -> int:
+        """Translation pages on flash: none where the whole table is in DRAM."""
+        return 0 if self.mapping_cache_bytes is None else self.translation_pages
+
+    @property
     def cached_entries(self) -> int:
         """Mapping entries that fit into the cache; all of them where there is no limit."""
         if self.mapping_cache_bytes is None:
@@ -223,9 +228,8 @@ class NandParameters(BaseModel):
     @property
     def spare_blocks_per_plane(self) -> int:
         """Blocks of a plane beyond those that full logical space, translation pages and blocks being written take."""
-        data = -(-(-(-self.logical_pages // self.planes)) // self.pages_per_block)
-        stored = 0 if self.mapping_cache_bytes is None else self.translation_pages
-        translation = -(-(-(-stored // self.planes)) // self.pages_per_block)
+        data = math.ceil(math.ceil(self.logical_pages / self.planes) / self.pages_per_block)
+        translation = math.ceil(math.ceil(self.stored_translation_pages / self.planes) / self.pages_per_block)
         return self.blocks_per_plane - data - translation - _OPEN_BLOCKS
 
     @property
@@ -260,11 +264,11 @@ class NandParameters(BaseModel):
     def suspend_command_ns(self) -> float:
         return self.onfi_tcs_ns + 3 * self.onfi_twc_ns
 
-    def link_ns(self, payload_bytes: int, overhead_packets: int | None = None) -> float:
+    def link_ns(self, payload_bytes: int) -> float:
         """How long the host link is busy with a message: its payload in packets, each with its overhead."""
         if not self.link_lanes:
             return 0.0
-        packets = -(-payload_bytes // self.tlp_payload_bytes) if overhead_packets is None else overhead_packets
+        packets = -(-payload_bytes // self.tlp_payload_bytes)
         framed = payload_bytes + packets * self.tlp_overhead_bytes
         return math.ceil(framed / self.link_lanes) / self.link_lane_rate
 

@@ -1,8 +1,8 @@
 """MQSim's workloads on a modelled SSD, beside what MQSim gave (Tavakkol et al., MQSim, FAST 2018).
 
-A row of its results says how many requests of which size are kept outstanding, what share of them reads, and whether
-the write cache is on. The same requests are put to the model, a device whose first half is written, and IOPS and mean
-latency are compared; both counted from the first request to the last completion, as MQSim counts.
+A row of its results says how many requests of which size are kept outstanding, how many of them are reads, and whether
+the write cache is on. The same is put to the model, a device whose first `occ` per cent are written, and IOPS and mean
+latency are compared. As MQSim does, IOPS are counted until the device is idle.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.devices import ftl
-from sim.devices.nand_flash import DONE, NOW, NandState, make_state, step, submit
+from sim.devices.nand import step, submit
 from sim.devices.nand_parameters import SECTOR_BYTES, NandParameters, load_parameters
+from sim.devices.nand_state import DONE, LOGICAL_PAGES, NOW, SECTORS, NandState, make_state
 from sim.kernels.compile import inlined, kernel
-from sim.kernels.random import below, make_rng, uniform
+from sim.kernels.random import below, make_rng
 
 _submit = inlined(submit)
 
@@ -34,40 +35,40 @@ class Run(NamedTuple):
 
 
 @kernel
-def _closed_loop(state, requests, outstanding, read_share, sectors, pages, sequential, rng, began_ns, latency_ns):
-    """Keep `outstanding` requests of `sectors` under way until `requests` are complete; return when the last was.
+def _closed_loop(state, requests, reads, outstanding, sectors, pages, sequential, rng, began_ns, latency_ns):
+    """Keep `outstanding` requests of `sectors` under way until all are complete; return when the device was idle.
 
-    They begin at a page of the first `pages`, the next in turn or one drawn uniformly.
+    They begin at a page of the first `pages`, the next in turn or one drawn uniformly; `reads` of them, drawn, are
+    reads. Negative: the device came to a standstill.
     """
-    of_page = state.ftl.shape[ftl.SECTORS]
-    slots = pages * of_page // max(sectors, of_page)
-    step_sectors = max(sectors, of_page)
-    place = below(rng, slots)
-    sent, complete, free_ticket, end_ns = 0, 0, -1, 0.0
+    of_page = state.memory[SECTORS]
+    long = (sectors + of_page - 1) // of_page
+    place = below(rng, pages - long + 1)
+    sent, complete, ticket = 0, 0, np.int64(0)
     while complete < requests:
-        while sent < requests and (sent < outstanding or free_ticket >= 0):
-            ticket = sent if sent < outstanding else free_ticket
-            free_ticket = -1
-            if sequential:
-                place = place + 1 if place + 1 < slots else 0
-            else:
-                place = below(rng, slots)
-            is_write = uniform(rng) >= read_share
-            now_ns = state.clock[NOW]
-            address = place * step_sectors * SECTOR_BYTES
-            if not _submit(state, ticket, now_ns, address, sectors * SECTOR_BYTES, is_write):
+        while sent < requests and ticket >= 0:
+            is_write = below(rng, requests - sent) >= reads
+            reads -= not is_write
+            if not sequential:
+                place = below(rng, pages - long + 1)
+            elif sent:
+                place = place + long if place + 2 * long <= pages else 0
+            now_ns = state.real[NOW]
+            if not _submit(state, ticket, now_ns, place * of_page * SECTOR_BYTES, sectors * SECTOR_BYTES, is_write):
                 return -1.0
             began_ns[ticket] = now_ns
             sent += 1
+            ticket = np.int64(sent if sent < outstanding else -1)
         if not step(state, np.inf):
             return -1.0
-        if state.tally[DONE]:
-            free_ticket = state.done_ticket[0]
-            end_ns = state.done_ns[0]
-            latency_ns[complete] = end_ns - began_ns[free_ticket]
+        if state.memory[DONE]:
+            ticket = state.done_ticket[0]
+            latency_ns[complete] = state.done_ns[0] - began_ns[ticket]
             complete += 1
-            state.tally[DONE] = 0
-    return end_ns
+            state.memory[DONE] = 0
+    while step(state, np.inf):
+        pass
+    return state.real[NOW]
 
 
 def closed_loop(
@@ -75,31 +76,22 @@ def closed_loop(
     requests: int,
     outstanding: int,
     sectors: int,
-    read_share: float = 1.0,
+    reads: int,
     sequential: bool = False,
     occupancy: float = 1.0,
     seed: int = 1,
 ) -> Run:
-    """Run `requests` on an idle device, over the first `occupancy` of its capacity."""
+    """Run `requests`, `reads` of them reads, on an idle device, over the first `occupancy` of its capacity."""
     began_ns, latency_ns = np.zeros(outstanding), np.zeros(requests)
-    pages = round(occupancy * state.ftl.shape[ftl.LOGICAL_PAGES])
-    start_ns, begin = state.clock[NOW], time.perf_counter()
-    end_ns = _closed_loop(
-        state,
-        requests,
-        outstanding,
-        float(read_share),
-        sectors,
-        pages,
-        sequential,
-        make_rng(seed),
-        began_ns,
-        latency_ns,
+    pages = round(occupancy * int(state.memory[LOGICAL_PAGES]))
+    start_ns, begin = state.real[NOW], time.perf_counter()
+    idle_ns = _closed_loop(
+        state, requests, reads, outstanding, sectors, pages, sequential, make_rng(seed), began_ns, latency_ns
     )
     wall_s = time.perf_counter() - begin
-    if end_ns < 0:
+    if idle_ns < 0:
         raise RuntimeError("a closed loop came to a standstill")
-    return Run(requests / (end_ns - start_ns) * 1e9, float(latency_ns.mean()), latency_ns, wall_s)
+    return Run(requests / (idle_ns - start_ns) * 1e9, float(latency_ns.mean()), latency_ns, wall_s)
 
 
 class Compared(NamedTuple):
@@ -125,13 +117,13 @@ def replay_row(row: Mapping[str, str], parameters: NandParameters, seed: int = 1
     sectors = int(row["sectors"])
     occupancy = float(row["occ"]) / 100
     state = make_state(parameters.model_copy(update={"write_cache": row["cache"] == "WRITE_CACHE"}))
-    ftl.fill(state.ftl, occupancy, min(sectors, parameters.sectors_per_page))
+    ftl.fill(state, occupancy, min(sectors, parameters.sectors_per_page))
     run = closed_loop(
         state,
         int(row["n"]),
         int(row["qd"]),
         sectors,
-        float(row["read_pct"]) / 100,
+        round(int(row["n"]) * float(row["iops_read"]) / float(row["iops"])),
         row["workload"].startswith("seq"),
         occupancy,
         seed,
