@@ -363,6 +363,7 @@ def _fill_aged(memory, location, owners, logical, rng, of_plane, count):
         for i in range(count[number] - 1, 0, -1):
             other = below(rng, i + 1)
             of_plane[number, i], of_plane[number, other] = of_plane[number, other], of_plane[number, i]
+        has_room(memory, plane, HOST)
         blocks = memory[plane + FREE_COUNT] - memory[THRESHOLD] + 1
         rho = np.float64(count[number]) / (blocks * pages)
         share = 0.0

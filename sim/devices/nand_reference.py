@@ -99,12 +99,22 @@ class Compared(NamedTuple):
 
     workload: str
     outstanding: int
+    sectors: int
     iops: float
     our_iops: float
     latency_ns: float
     our_latency_ns: float
     rate: float  # requests simulated a second of wall time
     their_rate: float
+
+    @property
+    def bandwidth(self) -> float:
+        """MQSim's bytes a ns."""
+        return self.iops * self.sectors * SECTOR_BYTES / 1e9
+
+    @property
+    def our_bandwidth(self) -> float:
+        return self.our_iops * self.sectors * SECTOR_BYTES / 1e9
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -142,7 +152,7 @@ def compare(path: Path, device: str = "mqsim_default") -> list[Compared]:
         iops, latency_ns = float(row["iops"]), float(row["dev_resp_us"]) * 1e3
         rate = int(row["n"]) / run.wall_s
         ours = (run.iops, latency_ns, run.mean_latency_ns, rate, float(row["req_per_wall_s"]))
-        compared.append(Compared(row["workload"], int(row["qd"]), iops, *ours))
+        compared.append(Compared(row["workload"], int(row["qd"]), int(row["sectors"]), iops, *ours))
     return compared
 
 
