@@ -13,7 +13,6 @@ from sim.devices import ftl, nand, nand_reference
 from sim.devices.nand_parameters import ALLOCATION_ORDERS, SECTOR_BYTES, load_parameters, make_parameters
 from sim.devices.nand_state import (
     BLOCK_ROWS,
-    BLOCKS,
     ENTRIES_CACHED,
     FILL,
     FREE,
@@ -334,7 +333,9 @@ def test_a_suspended_program_takes_its_time_and_the_reads():
     suspension = p.suspend_command_ns + 5_000
     read = p.read_command_ns(1) + 60_000 + 4096 * p.channel_ns_per_byte
     assert done[1] == pytest.approx(100_000 + suspension + read)
-    assert done[0] == pytest.approx(p.program_command_ns(1) + 4096 * p.channel_ns_per_byte + 200_000 + suspension + read)
+    assert done[0] == pytest.approx(
+        p.program_command_ns(1) + 4096 * p.channel_ns_per_byte + 200_000 + suspension + read
+    )
 
 
 @pytest.mark.uncompiled
@@ -410,7 +411,11 @@ def closed_form_amplification(physical, logical, pages_per_block):
 @pytest.mark.parametrize("start", [ftl.fill, ftl.fill_steady])
 def test_write_amplification_is_that_of_the_closed_form(over_provisioning, start):
     p = small(
-        blocks_per_plane=512, pages_per_block=64, over_provisioning=over_provisioning, gc_threshold=0.006, planes_per_die=1
+        blocks_per_plane=512,
+        pages_per_block=64,
+        over_provisioning=over_provisioning,
+        gc_threshold=0.006,
+        planes_per_die=1,
     )
     state = make_state(p)
     start(state)

@@ -1,15 +1,16 @@
 """An NVMe SSD with NAND flash, simulated event by event: `submit`, `advance`, `next_event` over one device's state.
 
 `sim.devices.nand_host` is the link and its messages, `nand_cache` the way from requests to pages, `nand_mapping` the
-mapping cache and garbage collection over the tables of `ftl`, `nand_units` channels and flash. Requests are submitted in
-order of arrival, each before `advance` has passed its arrival; it does not matter how often `advance` is called.
+mapping cache and garbage collection over the tables of `ftl`, `nand_units` channels and flash. Requests are submitted
+in order of arrival, each before `advance` has passed its arrival; it does not matter how often `advance` is called.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from sim.devices.nand_cache import begin_read, begin_write
+from sim.devices.ftl import translation_row
+from sim.devices.nand_cache import accept_writes, begin_read, begin_write, unbuffer
 from sim.devices.nand_host import (
     ASKING_BYTES,
     COMMAND_ASKED,
@@ -32,32 +33,47 @@ from sim.devices.nand_host import (
     send_down,
     send_up,
 )
-from sim.devices.nand_mapping import touch
+from sim.devices.nand_mapping import collect, collection_step, dispatch, enqueue, mapping_arrived, touch
 from sim.devices.nand_parameters import SECTOR_BYTES
 from sim.devices.nand_state import (
     ACCEPTED,
     ARRIVAL,
     ARRIVALS,
+    BUFFER_HAS_ROOM,
     BUSY,
+    DEPARTING,
     DONE,
     FETCH_LIMIT,
     FETCHED,
     FIRST_SECTOR,
     FREE_REQUEST,
+    FREE_TRANSACTION,
+    FROM_COLLECTION,
+    FROM_HOST,
     HEAD,
     IS_WRITE,
     LEFT,
     LOGICAL_PAGES,
+    NEXT,
     NONE,
     NOW,
+    OF_REQUEST,
+    OP,
+    PAGE_OWNER,
     PAGES_IN_FLIGHT,
     PAGES_PER_REQUEST,
     QUEUE_DEPTH,
+    READ,
+    READY,
     SECTOR_COUNT,
     SECTORS,
+    SHORT_PLANES,
+    SOURCE,
+    THEN,
     TICKET,
     UNFETCHED,
     append,
+    give_row,
     pop,
     take_row,
 )
@@ -127,17 +143,66 @@ def step(state, until_ns):
         return False
     real[NOW] = at_ns
     kind, row = kind_and_row(take(state.heap))
+    served = np.int64(NONE)
     if kind == UNIT_DONE:
-        unit_done(state, row)
+        served = unit_done(state, row)
     elif kind == DATA_SENT:
-        data_sent(state, row)
+        served = data_sent(state, row)
     elif kind == COMMAND_SENT:
         memory[row + BUSY] = 0
         touch(memory, row)
     else:
         _host_event(state, kind, row)
+    while served != NONE:
+        following = memory[served + NEXT]
+        _served(state, served)
+        served = following
+    _settle(state)
     serve_touched(state)
     return True
+
+
+@inlined
+def _served(state, one):
+    """A transaction is complete: what waited for it goes on."""
+    memory = state.memory
+    source, then, request = memory[one + SOURCE], memory[one + THEN], memory[one + OF_REQUEST]
+    if source == FROM_COLLECTION:
+        collection_step(state, one)
+        return
+    if then != NONE:
+        enqueue(memory, then)
+    elif request != NONE:
+        pages_done(state, request, 1)
+    elif source == FROM_HOST:
+        unbuffer(memory, one)
+    elif memory[one + OP] == READ:
+        mapping_arrived(memory, memory[one + PAGE_OWNER])
+    else:
+        memory[translation_row(memory, memory[one + PAGE_OWNER]) + DEPARTING] -= 1
+    give_row(memory, FREE_TRANSACTION, one)
+
+
+@inlined
+def _settle(state):
+    """Do all that can be done at once: give flash pages to what is ready, collect garbage, fill the write cache.
+
+    Each of them may bring about more of the others. They are called from here alone rather than from each other: Numba
+    optimises a function again in each that calls it, over as many levels as there are.
+    """
+    memory = state.memory
+    while True:
+        if memory[READY + HEAD] != NONE:
+            one = pop(memory, READY)
+            if dispatch(state, one):
+                pages_done(state, memory[one + OF_REQUEST], 1)
+                give_row(memory, FREE_TRANSACTION, one)
+        elif memory[SHORT_PLANES] != NONE:
+            collect(state)
+        elif memory[BUFFER_HAS_ROOM]:
+            accept_writes(state)
+        else:
+            return
 
 
 @inlined
@@ -158,7 +223,7 @@ def _host_event(state, kind, request):
     elif kind == DATA_ASKED:
         send_down(state, memory[request + SECTOR_COUNT] * SECTOR_BYTES, DATA_HERE, request)
     elif kind == DATA_HERE:
-        begin_write(state, request)
+        begin_write(memory, request)
     elif kind == COMPLETED:
         complete(state, request)
     else:

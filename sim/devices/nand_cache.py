@@ -7,13 +7,14 @@ holds.
 
 from __future__ import annotations
 
-from sim.devices.nand_host import IN_DRAM, event_code, pages_done, pages_of
+from sim.devices.nand_host import IN_DRAM, event_code, pages_of
 from sim.devices.nand_index import find, put, remove
-from sim.devices.nand_mapping import dispatch, look_up, new_transaction
+from sim.devices.nand_mapping import look_up, new_transaction
 from sim.devices.nand_parameters import SECTOR_BYTES
 from sim.devices.nand_state import (
     ACCEPTED,
     BITMAP,
+    BUFFER_HAS_ROOM,
     BUFFER_HITS,
     BUFFER_SECTORS,
     BUFFERED_SECTORS,
@@ -67,7 +68,7 @@ def _new_part(memory, op, request, logical, count, bitmap):
 @subroutine
 def begin_read(state, request):
     memory = state.memory
-    from_dram, dram_bytes, zeros = 0, 0, 0
+    from_dram, dram_bytes = 0, 0
     for number in range(memory[request + LEFT]):
         logical, count, bitmap = _part(memory, request, number)
         if memory[WRITE_CACHE]:
@@ -77,40 +78,36 @@ def begin_read(state, request):
                 dram_bytes += count * SECTOR_BYTES
                 continue
         one = _new_part(memory, READ, request, logical, count, bitmap)
-        if look_up(state, one):
-            zeros += dispatch(state, one)
+        look_up(memory, one)
     if from_dram:
         memory[BUFFER_HITS] += from_dram
         _use_dram(state, request, from_dram, dram_bytes)
-    if zeros:
-        pages_done(state, request, zeros)
 
 
 @subroutine
-def begin_write(state, request):
-    memory = state.memory
+def begin_write(memory, request):
     if memory[WRITE_CACHE]:
         append(memory, request, UNBUFFERED)
-        _accept_writes(state)
+        memory[BUFFER_HAS_ROOM] = 1
         return
     for number in range(memory[request + LEFT]):
         logical, count, bitmap = _part(memory, request, number)
         one = _new_part(memory, PROGRAM, request, logical, count, bitmap)
-        if look_up(state, one):
-            dispatch(state, one)
+        look_up(memory, one)
 
 
 @subroutine
-def _accept_writes(state):
+def accept_writes(state):
     """Take pages of the requests that wait into the write cache, in order, as long as it has room."""
     memory = state.memory
+    memory[BUFFER_HAS_ROOM] = 0
     while memory[UNBUFFERED + HEAD] != NONE:
         request = memory[UNBUFFERED + HEAD]
         pages = pages_of(memory, request)
         taken, dram_bytes = 0, 0
         while memory[request + ACCEPTED] < pages:
             logical, count, bitmap = _part(memory, request, memory[request + ACCEPTED])
-            if not _buffer(state, logical, count, bitmap):
+            if not _buffer(memory, logical, count, bitmap):
                 break
             memory[request + ACCEPTED] += 1
             taken += 1
@@ -123,9 +120,8 @@ def _accept_writes(state):
 
 
 @inlined
-def _buffer(state, logical, count, bitmap):
+def _buffer(memory, logical, count, bitmap):
     """Hold a page in DRAM and start its program, or add it to one that waits; False where there is no room."""
-    memory = state.memory
     held = find(memory, -1 - logical)
     merged = held != NONE and memory[held + FLASH_PAGE] == NONE
     more = count_bits(bitmap & ~memory[held + BITMAP]) if merged else count
@@ -138,20 +134,18 @@ def _buffer(state, logical, count, bitmap):
         return True
     one = _new_part(memory, PROGRAM, NONE, logical, count, bitmap)
     put(memory, -1 - logical, one)
-    if look_up(state, one):
-        dispatch(state, one)
+    look_up(memory, one)
     return True
 
 
 @subroutine
-def unbuffer(state, one):
+def unbuffer(memory, one):
     """A page of the write cache is on flash: its room is free for what waits."""
-    memory = state.memory
     key = -1 - memory[one + PAGE_OWNER]
     if find(memory, key) == one:
         remove(memory, key)
     memory[BUFFERED_SECTORS] -= count_bits(memory[one + BITMAP])
-    _accept_writes(state)
+    memory[BUFFER_HAS_ROOM] = 1
 
 
 @inlined

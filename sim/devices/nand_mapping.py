@@ -1,8 +1,8 @@
 """Where pages are, in time: the mapping cache, translation pages, writes to new places, garbage collection.
 
 The cache holds single entries (Gupta et al., DFTL, ASPLOS 2009). A miss reads the translation page from flash, and all
-that ask for entries of that page meanwhile wait for the same read. A dirty entry that is evicted takes all dirty entries
-of its translation page with it, in one read (of what stays) and one program, until whose end they are still at hand.
+that ask for entries of that page meanwhile wait for the same read. A dirty entry that is evicted takes all dirty
+entries of its translation page with it, in one read (of what stays) and one program, until whose end they are still at hand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from sim.devices.ftl import (
     plane_row,
     translation_row,
 )
-from sim.devices.nand_host import pages_done
 from sim.devices.nand_index import find, put, remove
 from sim.devices.nand_parameters import SECTOR_BYTES
 from sim.devices.nand_state import (
@@ -50,11 +49,13 @@ from sim.devices.nand_state import (
     HEAD,
     HOST,
     IS_DIRTY,
+    IS_SHORT,
     IS_TOUCHED,
     MAPPING_HITS,
     MAPPING_MISSES,
     NEWER,
     NEXT_DIRTY,
+    NEXT_SHORT,
     NONE,
     OF_REQUEST,
     OLDER,
@@ -69,7 +70,9 @@ from sim.devices.nand_state import (
     QUEUED,
     QUEUES,
     READ,
+    READY,
     SECTORS,
+    SHORT_PLANES,
     SOURCE,
     STALLED,
     STORED_AT,
@@ -129,30 +132,31 @@ def touch(memory, channel):
 
 
 @subroutine
-def look_up(state, one):
-    """Whether the mapping of the transaction's page is at hand; if not, it waits for it to be read."""
-    memory = state.memory
+def look_up(memory, one):
+    """The transaction is ready once the mapping of its page is at hand; if it is not, that is read first."""
     if memory[TRANSLATION_PAGES] == 0:
-        return True
+        append(memory, one, READY)
+        return
     logical = memory[one + PAGE_OWNER]
     entry = find(memory, logical)
     if entry != NONE:
         _unlink(memory, entry)
         _push_newest(memory, entry)
         memory[MAPPING_HITS] += 1
-        return True
+        append(memory, one, READY)
+        return
     memory[MAPPING_MISSES] += 1
     number = logical // memory[ENTRIES]
     row = translation_row(memory, number)
     if memory[row + ARRIVING + HEAD] == NONE:
         if memory[row + STORED_AT] == NONE or memory[row + DEPARTING]:  # there is none yet, or it is still in DRAM
-            _cache_entry(state, logical)
-            return True
+            _cache_entry(memory, logical)
+            append(memory, one, READY)
+            return
         read = new_transaction(memory, FROM_MAPPING, READ, NONE, number, memory[TRANSLATION_READ_BYTES])
         place(memory, read, memory[row + STORED_AT])
         enqueue(memory, read)
     append(memory, one, row + ARRIVING)
-    return False
 
 
 @inlined
@@ -178,9 +182,8 @@ def _push_newest(memory, entry):
 
 
 @subroutine
-def _cache_entry(state, logical):
+def _cache_entry(memory, logical):
     """Hold the mapping of a page in the cache, where it is not; return its entry."""
-    memory = state.memory
     if memory[ENTRIES_CACHED] < memory[CACHED_ENTRIES]:
         entry = memory[ENTRY_ROWS] + memory[ENTRIES_CACHED] * ENTRY_WORDS
         memory[ENTRIES_CACHED] += 1
@@ -188,7 +191,7 @@ def _cache_entry(state, logical):
         entry = memory[_sentinel(memory) + NEWER]
         evicted = memory[entry + ENTRY_PAGE]
         if memory[entry + IS_DIRTY]:
-            _write_back(state, evicted // memory[ENTRIES])
+            _write_back(memory, evicted // memory[ENTRIES])
         _unlink(memory, entry)
         remove(memory, evicted)
     memory[entry + ENTRY_PAGE], memory[entry + IS_DIRTY] = logical, 0
@@ -197,10 +200,9 @@ def _cache_entry(state, logical):
     return entry
 
 
-@subroutine
-def _write_back(state, number):
-    """Program a translation page anew with all its dirty entries; what is not cached of it is read first."""
-    memory = state.memory
+@inlined
+def _write_back(memory, number):
+    """Program a translation page anew with all its dirty entries."""
     row = translation_row(memory, number)
     entry = memory[row + DIRTY]
     while entry != NONE:
@@ -208,20 +210,19 @@ def _write_back(state, number):
         entry = memory[entry + NEXT_DIRTY]
     memory[row + DIRTY] = NONE
     memory[row + DEPARTING] += 1
-    _write_translation(
-        state, new_transaction(memory, FROM_MAPPING, PROGRAM, NONE, number, memory[SECTORS] * SECTOR_BYTES)
-    )
+    one = new_transaction(memory, FROM_MAPPING, PROGRAM, NONE, number, memory[SECTORS] * SECTOR_BYTES)
+    append(memory, one, READY)
 
 
 @subroutine
 def _write_translation(state, one):
-    """Give a translation page its new flash page, or let it wait for a free block."""
+    """Give a translation page its new flash page, or let it wait for a free block; what stays of it is read first."""
     memory = state.memory
     number = memory[one + PAGE_OWNER]
     plane = plane_of(memory, number)
     if not has_room(memory, plane, TRANSLATION):
         append(memory, one, plane + STALLED)
-        collect(state, plane)
+        _check_short(memory, plane)
         return
     old = memory[translation_row(memory, number) + STORED_AT]
     place(memory, one, map_translation_page(memory, state.owner, number, plane))
@@ -229,7 +230,7 @@ def _write_translation(state, one):
         enqueue(memory, one)
     else:
         _read_first(memory, one, old, FROM_MAPPING, memory[SECTORS] * SECTOR_BYTES)
-    collect(state, plane)
+    _check_short(memory, plane)
 
 
 @inlined
@@ -242,14 +243,13 @@ def _read_first(memory, one, page, source, size_bytes):
 
 
 @subroutine
-def _mark_dirty(state, logical):
+def _mark_dirty(memory, logical):
     """The mapping of a page has changed: its entry, made where there is none, has to be written some time."""
-    memory = state.memory
     if memory[TRANSLATION_PAGES] == 0:
         return
     entry = find(memory, logical)
     if entry == NONE:
-        entry = _cache_entry(state, logical)
+        entry = _cache_entry(memory, logical)
     if memory[entry + IS_DIRTY] == 0:
         row = translation_row(memory, logical // memory[ENTRIES])
         memory[entry + IS_DIRTY], memory[entry + NEXT_DIRTY] = 1, memory[row + DIRTY]
@@ -257,49 +257,41 @@ def _mark_dirty(state, logical):
 
 
 @subroutine
-def mapping_arrived(state, number):
-    """Entries of a translation page that was read go into the cache, and what waited for them goes on."""
-    memory = state.memory
+def mapping_arrived(memory, number):
+    """Entries of a translation page that was read go into the cache, and what waited for them is ready."""
     row = translation_row(memory, number)
     while memory[row + ARRIVING + HEAD] != NONE:
         one = pop(memory, row + ARRIVING)
         if find(memory, memory[one + PAGE_OWNER]) == NONE:
-            _cache_entry(state, memory[one + PAGE_OWNER])
-        request = memory[one + OF_REQUEST]
-        if dispatch(state, one):
-            pages_done(state, request, 1)
+            _cache_entry(memory, memory[one + PAGE_OWNER])
+        append(memory, one, READY)
 
 
-# --- reads and writes of the host ------------------------------------------------------------------------------------
-
-
-@inlined
-def dispatch(state, one):
-    """Send a transaction of the host, whose mapping is at hand, to its unit; whether it needs no flash."""
-    memory = state.memory
-    if memory[one + OP] == PROGRAM:
-        _dispatch_write(state, one)
-        return False
-    page = np.int64(state.location[memory[one + PAGE_OWNER]])
-    if page == 0:  # a page that was never written reads as zeros
-        give_row(memory, FREE_TRANSACTION, one)
-        return True
-    place(memory, one, page - 1)
-    enqueue(memory, one)
-    return False
+# --- flash pages for what is ready -----------------------------------------------------------------------------------
 
 
 @subroutine
-def _dispatch_write(state, one):
-    """Give a write its flash page, or let it wait for a free block."""
+def dispatch(state, one):
+    """Send a transaction whose mapping is at hand to its unit; whether it is a read that needs no flash."""
     memory = state.memory
+    if memory[one + SOURCE] == FROM_MAPPING:
+        _write_translation(state, one)
+        return False
+    if memory[one + OP] == READ:
+        page = np.int64(state.location[memory[one + PAGE_OWNER]])
+        if page == 0:  # a page that was never written reads as zeros
+            return True
+        place(memory, one, page - 1)
+        enqueue(memory, one)
+        return False
     plane = plane_of(memory, memory[one + PAGE_OWNER])
     if memory[plane + STALLED + HEAD] != NONE or not has_room(memory, plane, HOST):
         memory[WRITES_STALLED] += 1
         append(memory, one, plane + STALLED)
-        collect(state, plane)
+        _check_short(memory, plane)
     else:
         _write_page(state, one, plane)
+    return False
 
 
 @subroutine
@@ -319,17 +311,27 @@ def _write_page(state, one, plane):
         _read_first(memory, one, old - 1, FROM_HOST, count_bits(kept) * SECTOR_BYTES)
     else:
         enqueue(memory, one)
-    _mark_dirty(state, logical)
-    collect(state, plane)
+    _mark_dirty(memory, logical)
+    _check_short(memory, plane)
 
 
 # --- garbage collection ----------------------------------------------------------------------------------------------
 
 
+@inlined
+def _check_short(memory, plane):
+    """Let garbage collection look at the plane when all else that happens now is done, if it has few free blocks."""
+    if needs_collection(memory, plane) and memory[plane + IS_SHORT] == 0:
+        memory[plane + IS_SHORT], memory[plane + NEXT_SHORT] = 1, memory[SHORT_PLANES]
+        memory[SHORT_PLANES] = plane
+
+
 @subroutine
-def collect(state, plane):
-    """Start to collect a block of the plane, where it is short of free ones: its valid pages are read."""
+def collect(state):
+    """Start to collect a block of a plane that is short of free ones: its valid pages are read."""
     memory = state.memory
+    plane = memory[SHORT_PLANES]
+    memory[SHORT_PLANES], memory[plane + IS_SHORT] = memory[plane + NEXT_SHORT], 0
     if not needs_collection(memory, plane):
         return
     victim = choose_victim(memory, plane)
@@ -372,7 +374,7 @@ def collection_step(state, one):
         return
     give_row(memory, FREE_TRANSACTION, one)
     if op == ERASE:
-        _erased(state, plane)
+        _erased(memory, plane)
     else:
         _moved(memory, plane)
 
@@ -389,23 +391,14 @@ def _move_on(state, one, plane):
     memory[one + OP] = PROGRAM
     enqueue(memory, one)
     if owner > 0:
-        _mark_dirty(state, owner - 1)
+        _mark_dirty(memory, owner - 1)
     return True
 
 
-@subroutine
-def _erased(state, plane):
-    """The block is free: writes that waited for one go on."""
-    memory = state.memory
+@inlined
+def _erased(memory, plane):
+    """The block is free: writes that waited for one may go on, in their order."""
     free_victim(memory, plane)
     while memory[plane + STALLED + HEAD] != NONE:
-        one = memory[plane + STALLED + HEAD]
-        stream = TRANSLATION if memory[one + SOURCE] == FROM_MAPPING else HOST
-        if not has_room(memory, plane, stream):
-            break
-        pop(memory, plane + STALLED)
-        if stream == TRANSLATION:
-            _write_translation(state, one)
-        else:
-            _write_page(state, one, plane)
-    collect(state, plane)
+        append(memory, pop(memory, plane + STALLED), READY)
+    _check_short(memory, plane)

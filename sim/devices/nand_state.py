@@ -1,7 +1,7 @@
 """The state of one NAND SSD: one block of memory for everything that is small, tables of pages beside it.
 
-`memory` is int64 and `real` the same memory as float64. Its first words are configuration, counts and times, each at the
-index of its name here; after them come rows of requests, transactions, units, channels, planes, blocks, translation
+`memory` is int64 and `real` the same memory as float64. Its first words are configuration, counts and times, each at
+the index of its name here; after them come rows of requests, transactions, units, channels, planes, blocks, translation
 pages and mapping entries. A row is named by the address of its first word, so `memory[unit + DOING]` is a field, and
 lists thread addresses. A NamedTuple of as many arrays as there are kinds would be passed to every compiled function as
 hundreds of arguments, which takes longer to compile and to call than what they do.
@@ -81,6 +81,10 @@ _AFTER_STRIDE = STRIDE + 12
     UNBUFFERED,
     _3,
     BUFFERED_SECTORS,
+    BUFFER_HAS_ROOM,  # maybe, for what is unbuffered
+    READY,  # transactions that only wait for their flash page
+    _8,
+    SHORT_PLANES,  # a stack of planes that may have to collect garbage
     ENTRIES_CACHED,
     TOUCHED,
     CLOCK,  # blocks filled
@@ -124,7 +128,7 @@ _AFTER_STRIDE = STRIDE + 12
     _6,
     _7,
     ARRAY_NS,  # by operation, of three kinds of page
-) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 63))
+) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 67))
 COMMAND_NS = ARRAY_NS + 9  # by operation, of commands of one plane and more
 _HEADER_WORDS = COMMAND_NS + 3 * MOST_PLANES
 
@@ -138,7 +142,8 @@ UNIT_WORDS = QUEUES + 2 * 9  # a list for each operation and source
 BUSY, TURN, MOVING, QUEUED, IS_TOUCHED, FIRST_UNIT, OUT = range(7)
 CHANNEL_WORDS = OUT + 2 * 3  # a list for each source
 FREE_HEAD, FREE_COUNT, OPEN_HOST, OPEN_COLLECTED, OPEN_TRANSLATION, COLLECTING, TO_MOVE, STALLED = range(8)
-FREE_RING = STALLED + 2  # as many words as blocks
+NEXT_SHORT, IS_SHORT = STALLED + 2, STALLED + 3
+FREE_RING = STALLED + 4  # as many words as blocks
 VALID, FILL, STATE, ERASE_COUNT, CLOSED_AT, FIRST_PAGE, BLOCK_WORDS = range(7)
 STORED_AT, ARRIVING, _9, DEPARTING, DIRTY, TRANSLATION_WORDS = range(
     6
@@ -249,8 +254,9 @@ def _configure(memory: np.ndarray, p: NandParameters, units: int) -> None:
     }
     for at, value in values.items():
         memory[at] = value
-    for at in (ARRIVALS, UNFETCHED, UNBUFFERED):
+    for at in (ARRIVALS, UNFETCHED, UNBUFFERED, READY):
         memory[at : at + 2] = NONE
+    memory[SHORT_PLANES] = NONE
     counts = {"C": p.channels, "W": p.chips_per_channel, "D": p.dies_per_chip, "P": p.planes_per_die}
     divisors, divisor = {}, 1
     for letter in p.allocation:

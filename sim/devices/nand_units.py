@@ -2,9 +2,9 @@
 
 Transactions wait at a unit: a die, or a whole chip where dies do not work at once. A unit takes one command at a time:
 a read holds it until the last byte has left. A channel moves one thing at a time: data read first (translation pages
-before the host's, before garbage collection's), then new commands, the units in turn. A unit prefers mapping reads, then
-host reads, then programs, then erases; garbage collection comes after the host until a plane of the unit is nearly out
-of free blocks, then before it. Transactions to the same page number in several planes of a die make one multi-plane
+before the host's, before garbage collection's), then new commands, the units in turn. A unit prefers mapping reads,
+then host reads, then programs, then erases; garbage collection comes after the host until a plane of the unit is nearly
+out of free blocks, then before it. Transactions to the same page number in several planes of a die make one multi-plane
 command. A read may suspend a program or an erase that has long to go.
 """
 
@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.devices.ftl import translation_row
-from sim.devices.nand_cache import unbuffer
-from sim.devices.nand_host import COMMAND_SENT, DATA_SENT, UNIT_DONE, event_code, pages_done
-from sim.devices.nand_mapping import collection_step, enqueue, mapping_arrived, touch
+from sim.devices.nand_host import COMMAND_SENT, DATA_SENT, UNIT_DONE, event_code
+from sim.devices.nand_mapping import touch
 from sim.devices.nand_state import (
     ACTIVE,
     ARRAY_NS,
@@ -27,7 +25,6 @@ from sim.devices.nand_state import (
     CHANNEL_ROWS,
     CHANNEL_WORDS,
     COMMAND_NS,
-    DEPARTING,
     DOING,
     ERASE,
     FINISH,
@@ -36,7 +33,6 @@ from sim.devices.nand_state import (
     FLASH_PAGE,
     FREE_COUNT,
     FREE_RING,
-    FREE_TRANSACTION,
     FROM_COLLECTION,
     FROM_HOST,
     FROM_MAPPING,
@@ -52,11 +48,8 @@ from sim.devices.nand_state import (
     NEXT,
     NONE,
     NOW,
-    OF_REQUEST,
-    OP,
     OPERATION,
     OUT,
-    PAGE_OWNER,
     PAGES,
     PAGES_READ,
     PLANE,
@@ -78,7 +71,6 @@ from sim.devices.nand_state import (
     SUSPENDED_OPERATION,
     SUSPENSIONS,
     TAIL,
-    THEN,
     TIMES_SUSPENDED,
     TO_SEND,
     TOUCHED,
@@ -87,7 +79,6 @@ from sim.devices.nand_state import (
     UNIT_WORDS,
     UNITS_PER_CHANNEL,
     append,
-    give_row,
     pop,
 )
 from sim.kernels.compile import inlined, subroutine
@@ -313,19 +304,15 @@ def _rest(state, unit):
 
 @subroutine
 def unit_done(state, unit):
-    """What the unit did has ended: data that was read waits for the channel, anything else is complete."""
+    """What the unit did has ended: data that was read waits for the channel; return the list of what is complete."""
     memory, real = state.memory, state.real
     if memory[unit + DOING] != WORKING or real[unit + FINISH] != real[NOW]:
-        return  # it was suspended since
+        return np.int64(NONE)  # it was suspended since
     channel, one = memory[unit + CHANNEL], memory[unit + ACTIVE]
     touch(memory, channel)
     if memory[unit + OPERATION] != READ:
         _rest(state, unit)
-        while one != NONE:
-            following = memory[one + NEXT]
-            _served(state, one)
-            one = following
-        return
+        return one
     memory[unit + DOING] = SENDING
     waiting = channel + OUT + 2 * memory[one + SOURCE]
     while one != NONE:
@@ -333,11 +320,12 @@ def unit_done(state, unit):
         memory[unit + TO_SEND] += 1
         append(memory, one, waiting)
         one = following
+    return np.int64(NONE)
 
 
 @subroutine
 def data_sent(state, channel):
-    """The channel has moved data that was read."""
+    """The channel has moved data that was read; return what is complete."""
     memory = state.memory
     one = memory[channel + MOVING]
     unit = memory[UNIT_ROWS] + memory[one + PLANE] // memory[PLANES_PER_UNIT] * UNIT_WORDS
@@ -346,25 +334,4 @@ def data_sent(state, channel):
         _rest(state, unit)
     memory[channel + BUSY] = 0
     touch(memory, channel)
-    _served(state, one)
-
-
-@subroutine
-def _served(state, one):
-    """A transaction is complete: what waited for it goes on."""
-    memory = state.memory
-    source, op, then, request = memory[one + SOURCE], memory[one + OP], memory[one + THEN], memory[one + OF_REQUEST]
-    if source == FROM_COLLECTION:
-        collection_step(state, one)
-        return
-    if then != NONE:
-        enqueue(memory, then)
-    elif request != NONE:
-        pages_done(state, request, 1)
-    elif source == FROM_HOST:
-        unbuffer(state, one)
-    elif op == READ:
-        mapping_arrived(state, memory[one + PAGE_OWNER])
-    else:
-        memory[translation_row(memory, memory[one + PAGE_OWNER]) + DEPARTING] -= 1
-    give_row(memory, FREE_TRANSACTION, one)
+    return one
