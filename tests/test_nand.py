@@ -390,7 +390,7 @@ def test_programs_of_all_units_bound_writes():
     assert saturated(p, 8, 300, reads=False) <= most
 
 
-# --- garbage collection against its closed form ------------------------------------------------------------------------
+# --- garbage collection against its closed form ----------------------------------------------------------------------
 
 
 def closed_form_amplification(physical, logical):

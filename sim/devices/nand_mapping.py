@@ -2,7 +2,7 @@
 
 The cache holds single entries (Gupta et al., DFTL, ASPLOS 2009). A miss reads the translation page from flash, and all
 that ask for entries of that page meanwhile wait for the same read. A dirty entry that is evicted takes all dirty
-entries of its translation page with it, in one read (of what stays) and one program, until whose end they are still at hand.
+entries of its page with it, in one read (of what stays) and one program, until whose end they are still at hand.
 """
 
 from __future__ import annotations
