@@ -26,6 +26,7 @@ _PLACES = {
         "Allocator",
         "Context",
         "DeviceModel",
+        "EventModel",
         "EvictionPolicy",
         "OffloadPolicy",
         "PrefetchPolicy",

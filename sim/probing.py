@@ -32,6 +32,13 @@ class Reading:
         total = sum(self.counts[name] for name in names)
         return {name: self.counts[name] / total if total else 0.0 for name in names}
 
+    @property
+    def write_amplification(self) -> float | None:
+        """Flash pages programmed for each page of the host's; None for what is no flash, or was not written."""
+        written = self.counts.get("host_pages", 0)
+        more = self.counts.get("moved_pages", 0) + self.counts.get("translation_writes", 0)
+        return (written + more) / written if written else None
+
 
 def probe(
     device: str | Path | Device, loads: Sequence[Load], changes: Mapping[str, Any] | None = None

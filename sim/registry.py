@@ -139,7 +139,7 @@ _CLASSES = {
     PREFETCH: "PrefetchPolicy",
     OFFLOAD: "OffloadPolicy",
     ALLOCATOR: "Allocator",
-    DEVICE_MODEL: "DeviceModel",
+    DEVICE_MODEL: "DeviceModel EventModel",
     READER: "Reader",
     GENERATOR: "Generator",
 }
@@ -148,11 +148,11 @@ _CLASSES = {
 def _kinds_of(group: str, found: Any) -> Iterator[Kind]:
     """The kind, by class: of a subclass, too, without importing here the modules in which the classes are."""
     ancestors = {ancestor.__name__ for ancestor in type(found).__mro__ if ancestor.__module__.startswith("sim.")}
-    return (kind for kind in KINDS if kind.group == group and _CLASSES[kind] in ancestors)
+    return (kind for kind in KINDS if kind.group == group and ancestors & {*_CLASSES[kind].split()})
 
 
 def _class_names(group: str) -> list[str]:
-    return [f"sim.{_CLASSES[kind]}" for kind in KINDS if kind.group == group]
+    return [f"sim.{name}" for kind in KINDS if kind.group == group for name in _CLASSES[kind].split()]
 
 
 @cache

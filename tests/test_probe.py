@@ -92,3 +92,24 @@ def test_patterns_stay_below_the_capacity_and_are_what_they_say():
     assert np.all((streams[16:] - streams[:16]) % (1 << 20) == 64)
     with pytest.raises(InputError):
         addresses("stride0", 3, 64, 1 << 20, rng)
+
+
+def test_a_drive_is_probed_as_it_is_and_after_long_use(capsys):
+    small = ("--set", "blocks_per_plane=64", "--set", "pages_per_block=32", "--set", "over_provisioning=0.25")
+    line = ("mqsim_default", "--size", "8KiB", "--outstanding", "16", "--requests", "1500", "--json", *small)
+    code, out, err = run(capsys, *line, "--set", "condition=new", "--read-ratio", "0")
+    assert (code, err) == (0, "")
+    fresh = json.loads(out)["points"][0]
+    code, out, _ = run(capsys, *line, "--set", "condition=steady", "--set", "occupancy=1", "--read-ratio", "0")
+    aged = json.loads(out)["points"][0]
+    assert fresh["write_amplification"] < aged["write_amplification"]
+    assert fresh["iops"] > aged["iops"]
+    assert aged["counts"]["moved_pages"] > 0 and aged["energy_pj_per_bit"] is None
+    code, _, err = run(capsys, *line, "--set", "condition=old")
+    assert code == 2 and "condition is" in err
+
+
+@pytest.mark.parametrize("change", ["flash_set=mqsim", "planes_per_die=0", "page_byte=4096", "occupancy=2"])
+def test_a_drive_s_bad_parameter_is_one_line(capsys, change):
+    code, out, err = run(capsys, "mqsim_default", "--outstanding", "1", "--set", change)
+    assert code == 2 and out == "" and len(err.strip().splitlines()) == 1

@@ -48,7 +48,19 @@ def probe(
     if as_json:
         output.print_json({"device": device, "points": [_document(one) for one in readings]})
         return
-    columns = ["load", "bandwidth", "IOPS", "read mean", "p50", "p90", "p99", "with queue", "row hits", "pJ/bit"]
+    columns = [
+        "load",
+        "bandwidth",
+        "IOPS",
+        "read mean",
+        "p50",
+        "p90",
+        "p99",
+        "with queue",
+        "row hits",
+        "pJ/bit",
+        "write amplification",
+    ]
     output.console().print(output.table(columns, [_row(one) for one in readings]))
     if folder is not None:
         print(f"curve and figure: {folder}")
@@ -104,7 +116,8 @@ def _document(one: Reading) -> dict[str, Any]:
         "row_ratios": one.row_ratios,
         "counts": one.counts,
         "energy_pj": one.energy_pj,
-        "energy_pj_per_bit": sum(one.energy_pj.values()) / bits,
+        "energy_pj_per_bit": sum(one.energy_pj.values()) / bits if one.energy_pj else None,
+        "write_amplification": one.write_amplification,
     }
 
 
@@ -120,7 +133,8 @@ def _row(one: Reading) -> list[str]:
         *(f"{value:,.1f} ns" for value in times),
         f"{document['total_latency_ns']['mean']:,.1f} ns",
         "" if hits is None else f"{hits:.1%}",
-        f"{document['energy_pj_per_bit']:.2f}",
+        "" if document["energy_pj_per_bit"] is None else f"{document['energy_pj_per_bit']:.2f}",
+        "" if one.write_amplification is None else f"{one.write_amplification:.2f}",
     ]
 
 

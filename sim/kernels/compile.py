@@ -79,7 +79,8 @@ def _as_subroutine(compiled: Callable) -> Callable:
 
 
 class _Cache(FunctionCache):
-    """Machine code on disk, found by the spelling of the argument types and the sources of all of `sim.kernels`.
+    """Machine code on disk, found by the spelling of the argument types and the sources of all of `sim.kernels` and of
+    the function's own folder of `sim`.
 
     Numba's own index holds the types themselves, and with them references to every class of state that anyone ever
     passed: reading it imports all their modules, and fails for everybody once one of them is gone. And it knows a
@@ -95,13 +96,21 @@ class _Cache(FunctionCache):
 
     def _index_key(self, sig, codegen):
         _, *rest = super()._index_key(sig, codegen)
-        return (_spelled(sig), self.options, kernels_digest(), *rest)
+        beside = _sources_digest(Path(self._py_func.__code__.co_filename).parent)
+        return (_spelled(sig), self.options, kernels_digest(), beside, *rest)
 
 
 @cache
 def kernels_digest() -> bytes:
     """Of the sources of this package, whose functions are put into the code of all others."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    return _sources_digest(Path(__file__).parent)
+
+
+@cache
+def _sources_digest(folder: Path) -> bytes:
+    """Of the modules of one folder of `sim`, which may call each other; nothing of any other folder."""
+    sim = Path(__file__).parent.parent
+    files = sorted(folder.glob("*.py")) if folder.is_relative_to(sim) else []
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).digest()
 
 
