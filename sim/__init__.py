@@ -18,6 +18,7 @@ _PLACES = {
     "sim.trace_options": ("Reader", "Generator", "Option"),
     "sim.engines.replay": ("replay", "ReplayResult"),
     "sim.simulation": ("run", "compare"),
+    "sim.probing": ("probe",),
     "sim.results": ("load_result", "Result"),
     "sim.policy": (
         "NEVER",
