@@ -11,6 +11,16 @@ from collections.abc import Iterable
 
 _NOT_GIVEN = object()
 _LONGEST_VALUE = 80
+_MOST_LISTED, _FEW_LISTED = 60, 6
+
+
+def _listed(wanted: str, names: Iterable[str]) -> str:
+    """All names, or of many the few that are most alike."""
+    names = sorted(names)
+    if len(names) <= _MOST_LISTED:
+        return f"there is: {', '.join(names)}"
+    alike = difflib.get_close_matches(wanted, names, n=_FEW_LISTED, cutoff=0.0)
+    return f"there are {len(names)}, the most alike: {', '.join(alike)}"
 
 
 def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
@@ -65,7 +75,7 @@ class InputError(ValueError):
         if near is not None:
             text += f"; did you mean {near!r}?"
         elif self.candidates:
-            text += f"; there is: {', '.join(sorted(self.candidates))}"
+            text += f"; {_listed(str(self.value), self.candidates)}"
         return " ".join(": ".join([*parts, text]).split())
 
     @property

@@ -167,3 +167,11 @@ def test_an_installed_package_adds_a_policy(tmp_path):
     played = command("replay", "t.csv", "--policy", "most_recent", "--capacity", "8", "--json", path=target)
     assert played.returncode == 0 and "plain Python class" in played.stderr
     assert json.loads(played.stdout)["hits"] == 1
+
+
+def test_of_many_names_the_most_alike_are_told():
+    from sim.errors import InputError
+
+    names = [f"device_{number}" for number in range(99)] + ["ssd_gen5"]
+    told = str(InputError("unknown device", value="pm_ssd", candidates=names))
+    assert "there are 100, the most alike: " in told and "ssd_gen5" in told and len(told) < 200
