@@ -1,76 +1,16 @@
 """First fit: the lowest free run that is large enough (Knuth, The Art of Computer Programming, vol. 1, 2.5).
 
-Free runs are merged with their neighbours at once. Sizes are rounded up to `alignment_bytes`, 64 by default (a cache
-line). The capacity is rounded down to it; the tail beyond is neither free nor allocated, so that
-allocated + free + tail = capacity. Allocating and releasing take O(log n).
+Sizes are rounded up to `alignment_bytes`, 64 by default (a cache line).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-
-from sim.kernels.regions import (
-    FREE,
-    ROUNDING,
-    Regions,
-    addresses,
-    expect_new,
-    find_lowest,
-    give_back,
-    largest_run,
-    make_regions,
-    place_found,
-)
+from sim.allocation._runs import HOOKS, make_state
 from sim.policy import Allocator
 
 
-class State(NamedTuple):
-    regions: Regions  # a block's number is that of its segment
-
-    @property
-    def address(self) -> np.ndarray:
-        """Where each block is placed, -1 where it is not."""
-        return addresses(self.regions)
-
-
 def init(context, *, alignment_bytes=64):
-    if alignment_bytes < 1:
-        raise ValueError(f"alignment_bytes is {alignment_bytes}; expected a positive whole number")
-    return State(regions=make_regions(context.blocks, context.capacity, alignment_bytes, by_size=False))
+    return make_state(context, alignment_bytes, by_size=False)
 
 
-def allocate(state, block, size_bytes):
-    expect_new(state.regions, block, size_bytes)
-    if not find_lowest(state.regions, size_bytes):
-        return False
-    place_found(state.regions, block, size_bytes)
-    return True
-
-
-def release(state, block):
-    give_back(state.regions, block)
-
-
-def free_bytes(state):
-    return state.regions.counts[FREE]
-
-
-def largest_free_bytes(state):
-    return largest_run(state.regions)
-
-
-def internal_bytes(state):
-    return state.regions.counts[ROUNDING]
-
-
-ALLOCATOR = Allocator(
-    name="first_fit",
-    init=init,
-    allocate=allocate,
-    release=release,
-    free_bytes=free_bytes,
-    largest_free_bytes=largest_free_bytes,
-    internal_bytes=internal_bytes,
-)
+ALLOCATOR = Allocator(name="first_fit", init=init, **HOOKS)

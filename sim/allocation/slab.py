@@ -28,7 +28,7 @@ from sim.kernels.regions import (
     FREE,
     Regions,
     addresses,
-    find_lowest,
+    find_fit,
     give_back,
     largest_run,
     make_regions,
@@ -135,7 +135,7 @@ def _slab_of(classes, number, chunk):
 @subroutine
 def _open_slab(state, number):
     """Take a slab from the pool for a class, as its newest; False where there is none."""
-    if not find_lowest(state.pool, state.pool.unit):
+    if not find_fit(state.pool, state.pool.unit):
         return False
     row = state.classes[number]
     slab = row[_SPARE]
@@ -190,7 +190,7 @@ def _unused_chunk(classes, number):
 
 @subroutine
 def _place_in_slabs(state, block, size_bytes):
-    if not find_lowest(state.pool, size_bytes):
+    if not find_fit(state.pool, size_bytes):
         return False
     place_found(state.pool, state.slabs.shape[0] + block, size_bytes)
     _note(state.blocks, state.totals, block, size_bytes, _WHOLE_SLABS, rounded(state.pool, size_bytes))

@@ -83,15 +83,13 @@ def rounded(regions, size):
 
 
 @subroutine
-def find_lowest(regions, size):
-    """Go to the lowest free run that holds `size` bytes (index by address); False where there is none."""
-    return seek_peak(regions.index, rounded(regions, size))
+def find_fit(regions, size):
+    """Go to a free run that holds `size` bytes; False where there is none.
 
-
-@subroutine
-def find_tightest(regions, size):
-    """Go to the smallest free run that holds `size` bytes, the lowest of equal ones (index by size); False if none."""
-    return seek(regions.index, rounded(regions, size), 0)
+    It is the smallest one, the lowest of equal ones, where runs are indexed by size, and the lowest one otherwise.
+    """
+    least = rounded(regions, size)
+    return seek(regions.index, least, 0) if regions.by_size else seek_peak(regions.index, least)
 
 
 @subroutine
