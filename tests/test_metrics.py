@@ -77,7 +77,7 @@ def by_hand() -> SimpleNamespace:
             wait_ns=np.array([0.0, 20.0, 30.0, 0.0, 10.0, 40.0]),
         ),
         res=SimpleNamespace(counts=counts, size_of=np.array([100, 50])),
-        work=SimpleNamespace(columns=make_columns(np.array([0, 0, 1, 1]))),
+        work=SimpleNamespace(columns=make_columns(np.array([0, 0, 1, 1]), size_bytes=np.zeros(0, np.int64))),
     )
     samples = {"time_ns": np.array([0.0, 100.0, 200.0])}
     for name, values in {
