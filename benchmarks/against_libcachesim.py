@@ -179,6 +179,9 @@ def figure(rows: list[dict], file: Path) -> None:
     axes.axhline(10, color="black", linewidth=0.8, linestyle="--")
     axes.set_xticks(np.arange(len(policies)), policies, rotation=45, ha="right")
     axes.set(yscale="log", ylabel="times libCacheSim's requests/s", title="Replay of a loaded trace, one thread")
+    axes.set_yticks(marks := (1, 2, 3, 5, 10, 20, 50), list(map(str, marks)))
+    axes.minorticks_off()
+    axes.set_ylim(1, max(20, 1.2 * max(ratio.values())))
     axes.legend()
     drawn.savefig(file, dpi=120)
 
