@@ -469,8 +469,8 @@ Made by `python docs/make_validation.py` from the code as it is; do not edit it.
 TAIL = """## What is not covered
 
 - Timing is compared with formulas and, for DRAM and SSDs, with other simulators, not with measured machines. In a
-  hierarchy the only timing model is `fixed`; `dram` is driven alone (`probe`), and the SSD from Python. The numbers of
-  a profile are as good as their sources.
+  hierarchy the only timing model is `fixed`; `dram` and `nand` are driven alone (`probe`). The numbers of a profile are
+  as good as their sources.
 - DDR5, LPDDR5, GDDR6 and HBM2 have no curves here to compare with; their energies are estimates, marked [K].
 - MQSim's runs are too short for garbage collection, so that its cost in time is compared with nothing but the closed
   form of write amplification (`tests/test_nand.py`).
