@@ -120,10 +120,10 @@ def _hit_late(state, block):
 
 @inlined
 def on_hit(state, request):
-    if state.as_libcachesim and counter_of(state.rings, request.block):
-        _hit_late(state, request.block)
-    elif place_of(state.rings, request.block) == AM:
+    if place_of(state.rings, request.block) == AM:
         move_to_newest(state.rings, AM, request.block)
+    elif state.as_libcachesim and counter_of(state.rings, request.block):  # it waits, and is on no resident queue
+        _hit_late(state, request.block)
 
 
 @inlined
