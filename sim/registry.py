@@ -134,25 +134,25 @@ def _imported(entry: EntryPoint) -> tuple[Any, Kind]:
 
 
 _CLASSES = {
-    EVICTION: "EvictionPolicy",
-    ADMISSION: "AdmissionPolicy",
-    PREFETCH: "PrefetchPolicy",
-    OFFLOAD: "OffloadPolicy",
-    ALLOCATOR: "Allocator",
-    DEVICE_MODEL: "DeviceModel EventModel",
-    READER: "Reader",
-    GENERATOR: "Generator",
+    EVICTION: ("EvictionPolicy",),
+    ADMISSION: ("AdmissionPolicy",),
+    PREFETCH: ("PrefetchPolicy",),
+    OFFLOAD: ("OffloadPolicy",),
+    ALLOCATOR: ("Allocator",),
+    DEVICE_MODEL: ("DeviceModel", "EventModel"),
+    READER: ("Reader",),
+    GENERATOR: ("Generator",),
 }
 
 
 def _kinds_of(group: str, found: Any) -> Iterator[Kind]:
     """The kind, by class: of a subclass, too, without importing here the modules in which the classes are."""
     ancestors = {ancestor.__name__ for ancestor in type(found).__mro__ if ancestor.__module__.startswith("sim.")}
-    return (kind for kind in KINDS if kind.group == group and ancestors & {*_CLASSES[kind].split()})
+    return (kind for kind in KINDS if kind.group == group and not ancestors.isdisjoint(_CLASSES[kind]))
 
 
 def _class_names(group: str) -> list[str]:
-    return [f"sim.{name}" for kind in KINDS if kind.group == group for name in _CLASSES[kind].split()]
+    return [f"sim.{name}" for kind in KINDS if kind.group == group for name in _CLASSES[kind]]
 
 
 @cache

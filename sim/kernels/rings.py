@@ -167,7 +167,9 @@ def _make_room(rings, queue):
     held = 0
     for at in range(window):
         held += ring[queue, at] != _HOLE
-    if 2 * held > window:
+    if held == ring.shape[1]:
+        raise ValueError("more blocks on a queue than its ring was made for")
+    if 2 * held > window and window < ring.shape[1]:
         for at in range(head, tail):
             ring[queue, at & (2 * window - 1)] = ring[queue, at & (window - 1)]
         ends[queue, WINDOW] = 2 * window
