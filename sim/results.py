@@ -23,7 +23,6 @@ import numpy as np
 
 from sim import metrics, registry
 from sim.errors import InputError
-from sim.hierarchy import serving_model
 
 if TYPE_CHECKING:
     import pandas
@@ -213,7 +212,7 @@ def _manifest(simulation: Simulation, label: str) -> dict[str, Any]:
 def _digests(simulation: Simulation) -> dict[str, str]:
     """The digest of the source of each plugin that took part, by kind and name."""
     used = {(registry.PREFETCH, simulation.scenario.prefetch.name)}
-    used |= {(registry.DEVICE_MODEL, serving_model(column.device)) for column in simulation.hierarchy.columns}
+    used |= {(registry.DEVICE_MODEL, column.device.model) for column in simulation.hierarchy.columns}
     for plan in simulation.hierarchy.plans:
         used |= {
             (registry.EVICTION, plan.eviction.name),
