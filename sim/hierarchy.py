@@ -241,6 +241,10 @@ def _event_devices(
     Blocks lie one after the other, in order of first access; the `known` ones are followed by those that only
     prefetching touches, for which the largest size is left.
     """
+    for part in parts:
+        if part.count > 1:
+            problem = f"device {part.name!r}: the model {part.model!r} stands for one part, and the system has"
+            raise InputError(problem, value=part.count, expected="count: 1, or the model 'fixed'")
     models = [registry.load(registry.DEVICE_MODEL, part.model) for part in parts]
     parameters = [model.of_device(part, {}) for model, part in zip(models, parts, strict=True)]
     chunk_of = np.array([model.chunk_bytes for model in models], np.int64)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sim.simulation import Simulation
 
-FORMAT = "memhier result 1"
+FORMAT = "memhier result 2"
 _FILES = ("requests.parquet", "tiers.parquet", "summary.json", "manifest.json", "timing.json")
 _LIBRARIES = ("numpy", "numba", "simpy", "pandas", "pyarrow")
 _TIER_COLUMNS = ("used_bytes", "held_blocks", "free_bytes", "largest_free_bytes", "internal_bytes", "lookups", "hits")
@@ -203,10 +203,17 @@ def _manifest(simulation: Simulation, label: str) -> dict[str, Any]:
         "tiers": list(simulation.hierarchy.tiers),
         "capacity_bytes": {plan.name: plan.capacity_bytes for plan in simulation.hierarchy.plans},
         "links": list(profile.links),
+        "timing_models": _timing_models(simulation),
         "policies": _digests(simulation),
         "seed": scenario.seed,
         "versions": _versions(),
     }
+
+
+def _timing_models(simulation: Simulation) -> dict[str, str]:
+    """The model that times each tier and link."""
+    columns = simulation.hierarchy.columns
+    return {f"{column.part}.{column.name}": column.device.model for column in columns}
 
 
 def _digests(simulation: Simulation) -> dict[str, str]:

@@ -435,3 +435,38 @@ def test_any_dotted_override_gives_a_profile_or_an_input_error(folder, dotted, v
         load_profile(folder / "box.yaml", {dotted: value})
     except InputError as error:
         assert all("\n" not in line for line in error.lines)
+
+
+DETAILED_PART = """
+name: one
+description: one tier
+{fidelity}
+compute: [{{name: gpu, kind: gpu}}]
+tiers: [{{name: dram, device: ddr4_3200{override}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "override", "model"),
+    [
+        ("", "", "fixed"),
+        ("fidelity: fixed", "", "fixed"),
+        ("fidelity: fixed", ", override: {model: dram}", "dram"),
+        ("fidelity: detailed", "", "dram"),
+        ("fidelity: detailed", ", override: {model: fixed}", "fixed"),
+    ],
+)
+def test_fidelity_says_which_model_times_a_part(tmp_path, fidelity, override, model):
+    file = tmp_path / "one.yaml"
+    file.write_text(DETAILED_PART.format(fidelity=fidelity, override=override))
+    assert load_profile(file).tier("dram").device.model == model
+    assert load_device("ddr4_3200").model == "dram"  # alone it is what its file says
+    flipped = load_profile(file, {"fidelity": "detailed", "tiers.dram.model": "fixed"})
+    assert flipped.tier("dram").device.model == "fixed"
+
+
+def test_unknown_fidelity(tmp_path):
+    file = tmp_path / "one.yaml"
+    file.write_text(DETAILED_PART.format(fidelity="fidelity: exact", override=""))
+    with pytest.raises(InputError, match=r"unknown fidelity 'exact'"):
+        load_profile(file)
