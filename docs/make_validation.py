@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 import validate_dram  # noqa: E402
+import validate_dram_rules  # noqa: E402
 
 import sim  # noqa: E402
 from sim import registry  # noqa: E402
@@ -42,6 +43,7 @@ FILES = {
         "kvcache/mooncake_conversation_two_tier.csv",
         "cache/libcachesim_cloudphysics.csv",
         *validate_dram.FILES,
+        *validate_dram_rules.FILES,
         "ssd/mqsim_default.csv",
     ),
 }
@@ -488,7 +490,7 @@ def main() -> int:
     except Missing as missing:
         print(f"error: {missing}".replace("\n", "\nerror: "), file=sys.stderr)
         return 2
-    memory = validate_dram.section(files, table, PAGE.parent)
+    memory = validate_dram.section(files, table, PAGE.parent) + "\n" + validate_dram_rules.section(files, table)
     sections = (queueing(), mooncake(files), libcachesim(files), path_rule(), memory, ssd(files))
     PAGE.write_text(HEAD + "\n".join(sections) + "\n" + TAIL, encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")

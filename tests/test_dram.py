@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numba import config
 
 from sim.devices import dram
 from sim.dram.mapping import NAMES
@@ -87,6 +88,16 @@ def test_no_rule_is_broken_by_any_controller(change, pattern):
     done, state = drive(p, random_requests(p, 100, pattern=pattern))
     assert len(done) == 100
     Checker(p).see_all(commands(state))
+
+
+@pytest.mark.parametrize("change", VARIANTS, ids=str)
+@pytest.mark.parametrize("pattern", ["seq", "rand", "mstream16"])
+def test_no_request_is_left_behind(change, pattern):
+    """Over so many requests that each of a controller's rare turns has come."""
+    p = dram_parameters("ddr4_3200", change)
+    requests = 400 if config.DISABLE_JIT else 40_000
+    result = measure(dram.MODEL, dram.init(p), Load(pattern, 0.7, outstanding=64, requests=requests), p.capacity_bytes)
+    assert result.requests == requests and np.isfinite(result.elapsed_ns)
 
 
 @pytest.mark.uncompiled

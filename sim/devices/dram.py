@@ -982,8 +982,7 @@ def _issue(state, index, tick):
     if command <= WRITE:
         if rule[WCK_RD] > 0:
             tick = _start_data_clock(state, index, tick, command)
-        closing = rule[POLICY] == _CLOSED and state.bank[gb, USED] >= rule[CLOSE_AFTER]
-        _log(state, tick, command, gb, AND_PRECHARGE if closing else -1)
+        _log(state, tick, command, gb, AND_PRECHARGE if _closes_row(state, gb, at) else -1)
         _issue_column(state, index, tick, command, gb, at)
         bus_ticks = rule[TICKS_COL]
     elif command == ACTIVATE:
@@ -1033,10 +1032,18 @@ def _log(state, tick, command, gb, row=-1):
 
 
 @inlined
+def _closes_row(state, gb, at):
+    """Whether an access closes its row itself; never the row that was opened for another, which still has to come."""
+    bank, rule = state.bank, state.rule
+    awaited = bank[gb, ACTIVE] >= 0 and bank[gb, ACTIVE] != at
+    return rule[POLICY] == _CLOSED and bank[gb, USED] >= rule[CLOSE_AFTER] and not awaited
+
+
+@inlined
 def _issue_column(state, index, tick, write, gb, at):
     channel, bank, gate, entry, rule = state.channel, state.bank, state.gate, state.entry, state.rule
     _delay_columns(gate, rule, gb >> rule[GROUP_SHIFT], tick, write)
-    place = entry[at, SLOT]
+    place, closes = entry[at, SLOT], _closes_row(state, gb, at)
     if bank[gb, ACTIVE] == at:
         bank[gb, ACTIVE] = -1
         _unlist(state, index, gb, _ACTIVES, PLACE_ACTIVE)
@@ -1050,7 +1057,7 @@ def _issue_column(state, index, tick, write, gb, at):
     closing = tick + (rule[WR_TO_PRE] if write else rule[RTP])
     bank[gb, OK_PRE] = max(bank[gb, OK_PRE], closing)
     bank[gb, LAST_USE] = tick
-    if rule[POLICY] == _CLOSED and bank[gb, USED] >= rule[CLOSE_AFTER]:  # it closes the row itself
+    if closes:
         _close(state, gb, bank[gb, OK_PRE] + rule[RP])
     else:
         bank[gb, USED] += 1
