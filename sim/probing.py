@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sim import registry
-from sim.errors import InputError
 from sim.policy import EventModel
 from sim.profile import Device, load_device
 from sim.served import by_events

@@ -1,4 +1,4 @@
-"""A device model that times one access after the other (`serve`) as one that is simulated by events (`submit`, `advance`).
+"""A device model that times one access after the other (`serve`) as one that is simulated by events (`advance`).
 
 So `probe` drives any device alone. Requests are served first come, first served, in the order in which they are handed
 over; a link is two servers, one a direction: reads come up, writes go down. What is done waits in a heap until

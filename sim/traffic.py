@@ -47,8 +47,9 @@ from sim.traffic_drive import (
 
 _PATTERN = re.compile(r"(seq|rand|stride|burst|mstream)(\d+)?")
 _NUMBERED = ("stride", "burst", "mstream")
-_STEPS = 1 << 16  # of the drive, until progress is told
+_STEPS = 1 << 14  # of the drive, until progress is told
 _ENDLESS = 1 << 62
+_SHOWN = (50, 90, 99, 99.9)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ class Result:
     total_mean_ns: float
     total_p99_ns: float
     write_mean_ns: float
+    write_p50_ns: float
+    write_p90_ns: float
     write_p99_ns: float
+    write_p999_ns: float
     write_total_mean_ns: float
     refused_share: float
     read_bytes: int
@@ -286,22 +290,21 @@ def _together(source: Requesters, each: Sequence[Result]) -> Result:
 
 
 def _latencies(device_ns: np.ndarray, total_ns: np.ndarray, wrote: np.ndarray) -> dict[str, float]:
-    reads, writes, whole = device_ns[~wrote], device_ns[wrote], total_ns[~wrote]
-    p50, p90, p99, p999 = _percentiles(reads, (50, 90, 99, 99.9))
+    whole_ns = total_ns[~wrote]
     return {
         "requests": len(wrote),
-        "reads": len(reads),
-        "mean_ns": _mean(reads),
-        "p50_ns": p50,
-        "p90_ns": p90,
-        "p99_ns": p99,
-        "p999_ns": p999,
-        "total_mean_ns": _mean(whole),
-        "total_p99_ns": _percentiles(whole, (99,))[0],
-        "write_mean_ns": _mean(writes),
-        "write_p99_ns": _percentiles(writes, (99,))[0],
+        "reads": len(whole_ns),
+        **_spread(device_ns[~wrote], ""),
+        "total_mean_ns": _mean(whole_ns),
+        "total_p99_ns": _percentiles(whole_ns, (99,))[0],
+        **_spread(device_ns[wrote], "write_"),
         "write_total_mean_ns": _mean(total_ns[wrote]),
     }
+
+
+def _spread(values_ns: np.ndarray, prefix: str) -> dict[str, float]:
+    names = (f"{prefix}{name}_ns" for name in ("p50", "p90", "p99", "p999"))
+    return {f"{prefix}mean_ns": _mean(values_ns), **dict(zip(names, _percentiles(values_ns, _SHOWN), strict=True))}
 
 
 def _per(amount: float, elapsed_ns: float) -> float:

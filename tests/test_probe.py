@@ -54,7 +54,9 @@ def test_the_memory_devices_are_what_their_files_say(name):
 
 BAD = [
     (("ddr4_3201", "--outstanding", "1"), "did you mean 'ddr4_3200'"),
-    (("pcie3_x16", "--outstanding", "1"), "cannot be probed"),
+    (("pcie3_x16", "--outstanding", "1", "--set", "mapping=x"), "there is: in_flight"),
+    (("pcie3_x16", "--outstanding", "1", "--set", "model=ram"), "unknown device model 'ram'"),
+    (("pcie3_x16", "--outstanding", "1", "--set", "in_flight=0"), "in_flight is 0"),
     (("ddr4_3200",), "either --outstanding or --rate"),
     (("ddr4_3200", "--outstanding", "x"), "'x'; expected a whole number"),
     (("ddr4_3200", "--outstanding", "0"), "outstanding is 0"),
@@ -104,7 +106,7 @@ def test_a_drive_is_probed_as_it_is_and_after_long_use(capsys):
     aged = json.loads(out)["points"][0]
     assert fresh["write_amplification"] < aged["write_amplification"]
     assert fresh["iops"] > aged["iops"]
-    assert aged["counts"]["moved_pages"] > 0 and aged["energy_pj_per_bit"] is None
+    assert aged["counts"]["moved_pages"] > 0 and aged["energy_from"] == "profile"
     code, _, err = run(capsys, *line, "--set", "condition=old")
     assert code == 2 and "condition is" in err
 
