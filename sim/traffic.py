@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.errors import InputError
-from sim.kernels.compile import specialised
+from sim.kernels.compile import plain, specialised
 from sim.traffic_drive import (
     BEGIN_NS,
     BEGIN_REFUSED_NS,
@@ -112,13 +112,22 @@ class Shared:
     together: Result
 
 
-def measure(model, state, load: Load, capacity_bytes: int, clock_ns: float = 0.0, progress=None) -> Result:
+def measure(
+    model,
+    state,
+    load: Load,
+    capacity_bytes: int,
+    clock_ns: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+    compiled: bool = True,
+) -> Result:
     """Drive `model` (a `sim.policy.EventModel`) in this state, which must be at rest at time 0.
 
     clock_ns: period of the clock at whose edges requests are handed over; 0 for at any time. progress(done, requests)
-    is called now and then. Raises InputError where the load makes no sense, or the device never takes a request.
+    is called now and then; compiled: not for a model under test. Raises InputError where the load makes no sense, or
+    the device never takes a request.
     """
-    return measure_together(model, state, [load], capacity_bytes, clock_ns, progress).together
+    return measure_together(model, state, [load], capacity_bytes, clock_ns, progress, compiled).together
 
 
 def measure_together(
@@ -128,6 +137,7 @@ def measure_together(
     capacity_bytes: int,
     clock_ns: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
+    compiled: bool = True,
 ) -> Shared:
     """As `measure`, with several requesters at once."""
     if not loads:
@@ -137,7 +147,7 @@ def measure_together(
     source, clock_ns = _requesters(loads, capacity_bytes, state.counts.size), float(clock_ns)
     if source.common[COLD] == 0:  # measured from the start
         source.counts[0] = state.counts
-    go_on = specialised(drive, model, state, source, clock_ns, _STEPS)
+    go_on = specialised(drive, model, state, source, clock_ns, _STEPS) if compiled else plain(drive)
     wanted = sum(load.warmup + load.requests for load in loads)
     while source.common[UNFINISHED] > 0:
         if not go_on(model, state, source, clock_ns, _STEPS):

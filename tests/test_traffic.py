@@ -197,17 +197,9 @@ class _Watch:
 
 def watched(name, loads, model, **changes):
     """As `shared`, in plain Python under watch."""
-    from sim import traffic
-    from sim.traffic_drive import drive
-
     watch = _Watch(model)
     p, state = opened(name, model, **changes)
-    whole = traffic.specialised
-    traffic.specialised = lambda kernel, *_: getattr(drive, "py_func", drive)
-    try:
-        return measure_together(watch, state, loads, p.capacity_bytes, p.clock_ns), watch
-    finally:
-        traffic.specialised = whole
+    return measure_together(watch, state, loads, p.capacity_bytes, p.clock_ns, compiled=False), watch
 
 
 @pytest.mark.parametrize(("name", "model"), [("ddr4_3200", dram.MODEL), ("pcie5_x16", FIXED)])
