@@ -144,7 +144,25 @@ def measure_together(
         raise InputError("no load is given", expected="at least one")
     for load in loads:
         _check(load, capacity_bytes)
-    source, clock_ns = _requesters(loads, capacity_bytes, state.counts.size), float(clock_ns)
+    rings = [_ring(load, capacity_bytes) for load in loads]
+    return _driven(model, state, loads, rings, clock_ns, progress, compiled)
+
+
+def measure_requests(
+    model, state, load: Load, address: np.ndarray, is_write: np.ndarray, capacity_bytes: int | None = None
+) -> Result:
+    """As `measure` in a closed loop, of these requests in place of a pattern's; warmup + requests of them at least.
+
+    address: int64[n], of requests of load.size_bytes; is_write: bool[n]. Raises InputError for one beyond the capacity.
+    """
+    if capacity_bytes is not None:
+        _check_addresses(int(address.min()), int(address.max()) + load.size_bytes, capacity_bytes)
+    ring = (address, is_write, np.zeros(address.size))
+    return _driven(model, state, [load], [ring], 0.0, None, True).together
+
+
+def _driven(model, state, loads: Sequence[Load], rings: Sequence[tuple], clock_ns, progress, compiled: bool) -> Shared:
+    source, clock_ns = _requesters(loads, rings, state.counts.size), float(clock_ns)
     if source.common[COLD] == 0:  # measured from the start
         source.counts[0] = state.counts
     go_on = specialised(drive, model, state, source, clock_ns, _STEPS) if compiled else plain(drive)
@@ -173,18 +191,21 @@ def _check(load: Load, capacity_bytes: int) -> None:
         )
     if load.requests < 1 or load.warmup < 0:
         raise InputError("requests are", value=load.requests, expected="at least 1")
-    end_bytes = load.base_bytes + (load.size_bytes if load.span_bytes is None else load.span_bytes)
-    if load.base_bytes < 0 or end_bytes > capacity_bytes:
-        told = f"{load.base_bytes} to {end_bytes}"
-        raise InputError("addresses are", value=told, expected=f"from 0 to {capacity_bytes}, the device's capacity")
+    span_bytes = load.size_bytes if load.span_bytes is None else load.span_bytes
+    _check_addresses(load.base_bytes, load.base_bytes + span_bytes, capacity_bytes)
     if load.span_bytes is not None and load.span_bytes < load.size_bytes:
         raise InputError("span is", value=load.span_bytes, expected=f"at least a request's {load.size_bytes} bytes")
 
 
-def _requesters(loads: Sequence[Load], capacity_bytes: int, counts: int) -> Requesters:
-    """All of them before their first request."""
+def _check_addresses(first: int, end: int, capacity_bytes: int) -> None:
+    if first < 0 or end > capacity_bytes:
+        expected = f"from 0 to {capacity_bytes}, the device's capacity"
+        raise InputError("addresses are", value=f"{first} to {end}", expected=expected)
+
+
+def _requesters(loads: Sequence[Load], rings: Sequence[tuple], counts: int) -> Requesters:
+    """All of them before their first request; rings: as `_ring` gives them."""
     desk, clock = np.zeros((len(loads), 12), np.int64), np.zeros((len(loads), 7))
-    rings = [_ring(load, capacity_bytes) for load in loads]
     totals = [len(ring[0]) for ring in rings]
     for row, (load, (_, _, born_ns)) in enumerate(zip(loads, rings, strict=True)):
         total, extra = totals[row], load.outstanding or 0
