@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sim import registry
+from sim.errors import InputError
 from sim.policy import EventModel
 from sim.profile import Device, load_device
 from sim.served import by_events
@@ -146,6 +147,11 @@ def probe_together(
     return Interference(requesters, opened.reading(loads[0], shared.together))
 
 
+def check_parameters(device: str | Path) -> None:
+    """Raises InputError where a device file is as it should be, but its model cannot be made of it."""
+    _open(device, {})
+
+
 class _Steps:
     """One progress for several drives, one after the other."""
 
@@ -172,7 +178,19 @@ def _open(device: str | Path | Device, changes: Mapping[str, Any]) -> _Opened:
     model = registry.load(registry.DEVICE_MODEL, name)
     if not isinstance(model, EventModel):
         model = by_events(model)
-    return _Opened(part, model, model.of_device(part, changes))
+    try:
+        return _Opened(part, model, model.of_device(part, changes))
+    except InputError as error:
+        if changes or error.file is not None or not str(device).endswith((".yaml", ".yml")):
+            raise
+        raise _in_file(error, device) from error
+
+
+def _in_file(error: InputError, file: str | Path) -> InputError:
+    """The same fault, which is one of this file."""
+    shown = {"value": error.value} if error.has_value else {}
+    told = {"expected": error.expected, "candidates": error.candidates}
+    return InputError(error.problem, file=file, field=error.field or "parameters", **told, **shown)
 
 
 def _profile_energy_pj(part: Device, result: Result) -> dict[str, float]:

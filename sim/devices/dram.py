@@ -1189,8 +1189,8 @@ def of_device(device: Device, changes: Mapping[str, Any]) -> DramParameters:
 def _check_capacity(device: Device, parameters: DramParameters) -> None:
     """A part of the memory may be set aside; more than there is may not be promised."""
     if device.capacity_bytes is not None and device.capacity_bytes > parameters.capacity_bytes:
-        sizes = " x ".join(f"{getattr(parameters, name)} {name}" for name in ORGANISATION[1:-1])
-        expected = f"at most the {parameters.capacity_bytes} bytes of its organisation: {sizes} bits"
+        sizes = ", ".join(f"{name} {getattr(parameters, name)}" for name in ORGANISATION[1:-1])
+        expected = f"at most the {parameters.capacity_bytes} bytes of its organisation ({sizes})"
         raise InputError(f"device {device.name!r}: capacity is", value=device.capacity_bytes, expected=expected)
 
 
