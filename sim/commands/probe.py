@@ -187,19 +187,18 @@ def _print_rows(rows: list[dict[str, str]]) -> None:
 
 def _row(one: Reading) -> dict[str, str]:
     document, load = _document(one), one.load
-    reads = one.result.reads > 0
+    reads, mixed = load.read_ratio > 0, 0 < load.read_ratio < 1
     times = document["latency_ns" if reads else "write_latency_ns"]
     total_ns = one.result.total_mean_ns if reads else one.result.write_total_mean_ns
-    mixed = reads and one.result.reads < one.result.requests
     percentiles = zip(_SHOWN, _PERCENTILES, strict=True)
     return {
         "load": _told(load),
         "bandwidth": f"{document['bandwidth_GBps']:.2f} GB/s",
-        "IOPS": f"{document['iops']:,.0f}",
-        f"{'read' if load.read_ratio > 0 else 'write'} mean": _ns(times["mean"]),
+        "IOPS": _scaled(document["iops"]),
+        f"{'read' if reads else 'write'} mean": _ns(times["mean"]),
         **{shown: _ns(times[name]) for shown, name in percentiles},
         "with queue": _ns(total_ns),
-        "write mean": _ns(one.result.write_mean_ns) if mixed else "",
+        **({"write mean": _ns(one.result.write_mean_ns)} if mixed else {}),
         "queue full": _share(one.result.refused_share),
         "busy": "" if one.busy_share is None else _share(one.busy_share),
         "row hits": _share(one.row_ratios["row_hits"]) if one.row_ratios else "",
@@ -216,6 +215,14 @@ def _told(load: Load) -> str:
     return f"{load.outstanding} outstanding" if load.outstanding else units.format_bandwidth(load.rate_bytes_per_ns)
 
 
+def _scaled(value: float) -> str:
+    """Thousands, millions, billions."""
+    for scale, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3f} {letter}"
+    return f"{value:.1f}"
+
+
 def _ns(value: float) -> str:
     return f"{value:,.1f} ns"
 
@@ -227,16 +234,25 @@ def _share(value: float) -> str:
 def _save(device: str, readings: list[Reading], folder: Path) -> None:
     from sim.report.probe_figures import save_probe
 
-    names = ("outstanding", "rate_GBps", "bandwidth_GBps", "iops", "mean", *_PERCENTILES, "energy_pj_per_bit")
-    names += ("device_queue_full_share",)
-    rows = [{**document, **document["latency_ns"]} for document in map(_document, readings)]
+    latencies = ("mean", *_PERCENTILES)
+    names = ("outstanding", "rate_GBps", "bandwidth_GBps", "iops", *latencies, *(f"write_{name}" for name in latencies))
+    names += ("energy_pj_per_bit", "device_queue_full_share")
+    rows = []
+    for document in map(_document, readings):
+        written = {f"write_{name}": value for name, value in document["write_latency_ns"].items()}
+        rows.append({**document, **document["latency_ns"], **written})
     output.write_text(folder / "probe.csv", _csv(names, rows))
     save_probe(Path(device).stem, readings, folder / "probe.png")
 
 
 def _csv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [",".join("" if row[name] is None else str(row[name]) for name in names) for row in rows]
+    lines = [",".join(_cell(row[name]) for name in names) for row in rows]
     return "\n".join([",".join(names), *lines]) + "\n"
+
+
+def _cell(value: Any) -> str:
+    """Empty for what there is none of."""
+    return "" if value is None or value != value else str(value)
 
 
 # --- several requesters ----------------------------------------------------------------------------------------------
