@@ -23,7 +23,7 @@ from tests.third_party.memhier_example_device import nearest_first
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "tests" / "third_party" / "memhier_example_device"
-SMALL_DRIVE = {"blocks_per_plane": 64, "pages_per_block": 32, "over_provisioning": 0.25}
+SMALL_DRIVE = {"blocks_per_plane": 24, "pages_per_block": 8, "over_provisioning": 0.5}
 pytestmark = pytest.mark.uncompiled
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from sim.served import by_events
 from sim.traffic import Load, addresses, measure, measure_together
 
 pytestmark = pytest.mark.uncompiled
+compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="long without compilation")
 FIXED = by_events(fixed.MODEL)
 SMALL = {"requests": 200, "warmup": 30}
 
@@ -130,6 +132,7 @@ def test_what_is_full_carries_the_profiles_bandwidth():
         assert 0.95 * held < reading.busy_share <= 1.001 * held
 
 
+@compiled_only
 def test_waits_are_those_of_a_queue_with_one_server_and_fixed_service():
     """Pollaczek and Khinchine: of Poisson arrivals that each hold the server for s, rho s / (2 (1 - rho)) waited."""
     part = load_device("pcie5_x16")
@@ -264,6 +267,23 @@ def test_first_come_first_served_nobody_gains_by_company(asked, name):
     for requester in found.requesters:
         assert requester.slowdown >= 1 - 1e-9
     assert found.together.busy_share <= 1.001
+
+
+@compiled_only
+@pytest.mark.parametrize("shares", [(0.3, 0.4), (0.1, 0.7)])
+def test_requesters_of_one_server_wait_as_long_as_each_other(shares):
+    """Pollaczek and Khinchine once more: arrivals see the mean of all work, l E[S^2] / (2 (1 - rho)), whoever's."""
+    part = load_device("pcie5_x16")
+    bandwidth, sizes = part.read.bandwidth_bytes_per_ns, (4096, 512)
+    loads = [
+        Load("rand", 1.0, size, rate_bytes_per_ns=share * bandwidth, requests=40_000, warmup=2000, seed=11 + n)
+        for n, (size, share) in enumerate(zip(sizes, shares, strict=True))
+    ]
+    served_ns = [size / bandwidth for size in sizes]
+    expected_ns = sum(share * s for share, s in zip(shares, served_ns, strict=True)) / (2 * (1 - sum(shares)))
+    for requester, s in zip(probe_together(part, loads).requesters, served_ns, strict=True):
+        waited_ns = requester.shared.total_mean_ns - part.read.latency_ns - s
+        assert waited_ns == pytest.approx(expected_ns, rel=0.06)
 
 
 def test_a_lone_requesters_slowdown_is_none():

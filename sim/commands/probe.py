@@ -193,12 +193,12 @@ def _row(one: Reading) -> dict[str, str]:
     percentiles = zip(_SHOWN, _PERCENTILES, strict=True)
     return {
         "load": _told(load),
-        "bandwidth": f"{document['bandwidth_GBps']:.2f} GB/s",
+        "GB/s": f"{document['bandwidth_GBps']:.2f}",
         "IOPS": _scaled(document["iops"]),
-        f"{'read' if reads else 'write'} mean": _ns(times["mean"]),
+        f"{'read' if reads else 'write'} mean, ns": _ns(times["mean"]),
         **{shown: _ns(times[name]) for shown, name in percentiles},
         "with queue": _ns(total_ns),
-        **({"write mean": _ns(one.result.write_mean_ns)} if mixed else {}),
+        **({"write mean, ns": _ns(one.result.write_mean_ns)} if mixed else {}),
         "queue full": _share(one.result.refused_share),
         "busy": "" if one.busy_share is None else _share(one.busy_share),
         "row hits": _share(one.row_ratios["row_hits"]) if one.row_ratios else "",
@@ -224,7 +224,7 @@ def _scaled(value: float) -> str:
 
 
 def _ns(value: float) -> str:
-    return f"{value:,.1f} ns"
+    return f"{value:,.1f}"
 
 
 def _share(value: float) -> str:
@@ -279,7 +279,7 @@ def _show_together(device: str, found: Interference, out: str | None, as_json: b
         return
     _print_rows([_requester_row(nth, one) for nth, one in enumerate(found.requesters, 1)])
     result, one = found.together.result, found.together
-    told = [f"together {result.bandwidth_bytes_per_ns:.2f} GB/s", f"reads {_ns(result.mean_ns)} in the device"]
+    told = [f"together {result.bandwidth_bytes_per_ns:.2f} GB/s", f"reads {_ns(result.mean_ns)} ns in the device"]
     told += [] if one.busy_share is None else [f"busy {_share(one.busy_share)}"]
     told += [f"row hits {_share(one.row_ratios['row_hits'])}"] if one.row_ratios else []
     told += [] if one.energy_pj_per_bit is None else [f"{one.energy_pj_per_bit:.2f} {_energy_column(one)}"]
@@ -299,15 +299,15 @@ def _requester(one: Requester) -> dict[str, Any]:
 def _requester_row(nth: int, one: Requester) -> dict[str, str]:
     shared, alone = one.shared, one.alone
     prefix = "" if shared.reads else "write_"
-    ways = {"mean with queue": "total_mean_ns", "p99": "p99_ns"}
+    ways = {"mean with queue, ns": "total_mean_ns", "p99": "p99_ns"}
     times = {}
     for shown, name in ways.items():
         times[shown] = _ns(getattr(shared, prefix + name))
-        times[f"{shown}, alone"] = _ns(getattr(alone, prefix + name))
+        times[f"{shown.split()[0]} alone"] = _ns(getattr(alone, prefix + name))
     return {
         "requester": f"{nth}: {one.load.pattern}, {one.load.read_ratio:.0%} reads, {_told(one.load)}",
-        "bandwidth": f"{shared.bandwidth_bytes_per_ns:.2f} GB/s",
-        "alone": f"{alone.bandwidth_bytes_per_ns:.2f} GB/s",
+        "GB/s": f"{shared.bandwidth_bytes_per_ns:.2f}",
+        "alone": f"{alone.bandwidth_bytes_per_ns:.2f}",
         **times,
         "slowdown": f"{one.slowdown:.2f}",
         "queue full": _share(shared.refused_share),
