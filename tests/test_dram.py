@@ -3,6 +3,7 @@
 Hooks called from Python run as plain Python, so that most of this needs no compilation.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ from sim.devices import dram
 from sim.dram.mapping import NAMES
 from sim.dram.timing import checked, dram_parameters, read_set, timing_sets
 from sim.errors import InputError
+from sim.profile import load_device
 from sim.traffic import Load, addresses, measure
 from tests.dram_checker import ACT, PRE, RD, REFAB, REFPB, Checker
 
@@ -294,6 +296,33 @@ def test_a_spelled_out_mapping_is_the_named_one():
     a, b = dram.init(p), dram.init(spelled)
     for number in range(0, 1 << 27, 999_983):
         assert dram._decode(a, number) == dram._decode(b, number)
+
+
+@pytest.mark.uncompiled
+def test_the_row_cycle_of_gddr6_binds_by_its_parts():
+    """The preset's 79 cycles, below tRAS + tRP, give the same commands as the sum of those."""
+    p = dram_parameters("gddr6_14000")
+    logs = []
+    for one in (p, p.model_copy(update={"nRC": 79})):
+        _, state = drive(one, random_requests(one, 300, load=0.9))
+        logs.append(commands(state).tolist())
+    assert p.nRC == 80 == p.nRAS + p.nRP and logs[0] == logs[1]
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("name", ["ddr4_3200", "ddr5_4800", "lpddr5_6400", "gddr6_14000", "hbm2_2000", "hbm3_6400"])
+def test_the_files_of_one_channel_have_its_capacity(name):
+    device = load_device(name)
+    assert device.capacity_bytes == dram.of_device(device, {}).capacity_bytes
+
+
+@pytest.mark.uncompiled
+def test_part_of_the_capacity_may_be_set_aside_and_no_more_promised():
+    device = load_device("ddr4_3200")
+    assert dram.of_device(replace(device, capacity_bytes=7 << 30), {}).capacity_bytes == 8 << 30
+    with pytest.raises(InputError, match=r"capacity is 8589934593; expected at most the 8589934592 bytes .*rows 65536"):
+        dram.of_device(replace(device, capacity_bytes=(8 << 30) + 1), {})
+    assert dram.of_device(device.times(4), {}).capacity_bytes == 32 << 30
 
 
 BROKEN = [

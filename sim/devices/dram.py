@@ -23,6 +23,7 @@ import numpy as np
 from sim.dram import mapping as mappings
 from sim.dram.timing import (
     ACTIVATE,
+    ORGANISATION,
     PRECHARGE,
     PRECHARGE_ALL,
     READ,
@@ -326,7 +327,8 @@ def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
     """Take in one request; False, and nothing is changed, where the queue that it needs has no room.
 
     Transactions of a large request that do not fit wait in front of the queues, and so does every later request.
-    `arrival_ns` is no sooner than the time last advanced to; an address beyond the capacity wraps around.
+    `arrival_ns` is no sooner than the time last advanced to. Addresses are below the capacity: `sim.traffic` refuses
+    others; here they would wrap around.
     """
     shared, slot = state.shared, state.slot
     if state.front[FRONT_SLOT] >= 0 or shared[FREE_SLOT] >= slot.shape[0]:
@@ -1185,7 +1187,18 @@ def of_device(device: Device, changes: Mapping[str, Any]) -> DramParameters:
     timing_set = given.pop("timing_set", None)
     if timing_set is None:
         raise InputError(f"device {device.name!r}: no parameter 'timing_set'", expected="one", candidates=timing_sets())
-    return dram_parameters(timing_set, given)
+    parameters = dram_parameters(timing_set, given)
+    if changes.keys().isdisjoint(ORGANISATION):
+        _check_capacity(device, parameters)
+    return parameters
+
+
+def _check_capacity(device: Device, parameters: DramParameters) -> None:
+    """A part of the memory may be set aside; more than there is may not be promised."""
+    if device.capacity_bytes is not None and device.capacity_bytes > parameters.capacity_bytes:
+        sizes = ", ".join(f"{name} {getattr(parameters, name)}" for name in ORGANISATION[1:-1])
+        expected = f"at most the {parameters.capacity_bytes} bytes of its organisation ({sizes})"
+        raise InputError(f"device {device.name!r}: capacity is", value=device.capacity_bytes, expected=expected)
 
 
 MODEL = EventModel(

@@ -21,6 +21,10 @@ from sim.errors import InputError
 
 READ, WRITE, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH_ALL, REFRESH_BANK = range(7)
 COMMANDS = ("RD", "WR", "ACT", "PRE", "PREab", "REFab", "REFpb")
+ORGANISATION = (  # what the capacity follows from
+    *("timing_set", "channels", "pseudo_channels", "stack_ids", "ranks", "bank_groups", "banks_per_group", "rows"),
+    *("columns", "width_bits", "burst_length"),
+)
 
 
 class Energy(BaseModel):
