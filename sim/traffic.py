@@ -142,9 +142,7 @@ def measure_together(
     """As `measure`, with several requesters at once."""
     if not loads:
         raise InputError("no load is given", expected="at least one")
-    for load in loads:
-        _check(load, capacity_bytes)
-    rings = [_ring(load, capacity_bytes) for load in loads]
+    rings = [requests_of(load, capacity_bytes) for load in loads]
     return _driven(model, state, loads, rings, clock_ns, progress, compiled)
 
 
@@ -204,7 +202,7 @@ def _check_addresses(first: int, end: int, capacity_bytes: int) -> None:
 
 
 def _requesters(loads: Sequence[Load], rings: Sequence[tuple], counts: int) -> Requesters:
-    """All of them before their first request; rings: as `_ring` gives them."""
+    """All of them before their first request; rings: as `requests_of` gives them."""
     desk, clock = np.zeros((len(loads), 12), np.int64), np.zeros((len(loads), 7))
     totals = [len(ring[0]) for ring in rings]
     for row, (load, (_, _, born_ns)) in enumerate(zip(loads, rings, strict=True)):
@@ -236,8 +234,12 @@ def _requesters(loads: Sequence[Load], rings: Sequence[tuple], counts: int) -> R
     )
 
 
-def _ring(load: Load, capacity_bytes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(address, is_write, born_ns) of one requester's requests."""
+def requests_of(load: Load, capacity_bytes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(address, is_write, born_ns) of one requester's requests, more of them than are measured.
+
+    Raises InputError where the load makes no sense for a device of this capacity.
+    """
+    _check(load, capacity_bytes)
     total = load.warmup + load.requests + (load.outstanding or 256)
     rng = np.random.default_rng(load.seed)
     born_ns = np.zeros(total)
@@ -317,6 +319,20 @@ def _together(source: Requesters, each: Sequence[Result]) -> Result:
         read_bytes=read_bytes,
         written_bytes=written_bytes,
         counts=source.counts[1] - source.counts[0],
+    )
+
+
+def result_of(load: Load, latency_ns: np.ndarray, wrote: np.ndarray, elapsed_ns: float) -> Result:
+    """The result of a load whose requests wait in no queue in front, from what was measured of each of them."""
+    written_bytes = int(wrote.sum()) * load.size_bytes
+    return Result(
+        bandwidth_bytes_per_ns=_per(len(wrote) * load.size_bytes, elapsed_ns),
+        elapsed_ns=elapsed_ns,
+        **_latencies(latency_ns, latency_ns, wrote),
+        refused_share=0.0,
+        read_bytes=len(wrote) * load.size_bytes - written_bytes,
+        written_bytes=written_bytes,
+        counts=np.zeros(0, np.int64),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,16 @@ def probe(
 
     Raises InputError for what cannot be probed so, or a folder that cannot be written.
     """
+    from sim.path_probing import path_of, probe_path
     from sim.probing import probe as probe_device
     from sim.probing import probe_together
 
     loads = [_load({**asked, **one}) for one in _points(asked["outstanding"], asked["rate"])]
     changes = {key: _value(text) for key, text in changes.items()}
+    path = path_of(device)
     if others:
+        if path is not None:
+            raise InputError("--with shares one device, not a path:", value=device, expected="a device alone")
         if len(loads) > 1:
             raise InputError("a list of loads cannot be combined with --with", value=len(loads), expected="one load")
         loads += [_other(text, asked, nth) for nth, text in enumerate(others, 1)]
@@ -44,7 +49,8 @@ def probe(
         _show_together(device, found, out, as_json)
         return
     with output.progress(f"probe {device}") as progress:
-        readings = probe_device(device, loads, changes, progress)
+        drive = partial(probe_path, *path) if path else partial(probe_device, device)
+        readings = drive(loads, changes, progress)
     folder = _folder(device, asked["pattern"], out, as_json, len(loads))
     if folder is not None:
         _save(device, readings, output.make_folder(folder))
@@ -132,7 +138,9 @@ def _folder(device: str, pattern: str, out: str | None, as_json: bool, points: i
     """Where a curve and its figure go: where it is said, or for several points that are not printed as JSON."""
     if out is not None:
         return Path(out)
-    return None if as_json or points == 1 else Path("results") / f"{Path(device).stem}-{pattern}-probe"
+    return (
+        None if as_json or points == 1 else Path("results") / f"{Path(device).stem.replace(':', '-')}-{pattern}-probe"
+    )
 
 
 def _asked(load: Load) -> dict[str, Any]:
