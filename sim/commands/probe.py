@@ -138,9 +138,8 @@ def _folder(device: str, pattern: str, out: str | None, as_json: bool, points: i
     """Where a curve and its figure go: where it is said, or for several points that are not printed as JSON."""
     if out is not None:
         return Path(out)
-    return (
-        None if as_json or points == 1 else Path("results") / f"{Path(device).stem.replace(':', '-')}-{pattern}-probe"
-    )
+    name = Path(device).stem.replace(":", "-")
+    return None if as_json or points == 1 else Path("results") / f"{name}-{pattern}-probe"
 
 
 def _asked(load: Load) -> dict[str, Any]:
