@@ -143,8 +143,7 @@ def share_rates(p: LinkParameters) -> list[list[float]]:
     raw = p.raw_bytes_per_ns
     most = [_by_window(packets) for packets in ways]
     alone = [
-        min(raw, limit, raw / one.opposite if one.opposite else math.inf)
-        for one, limit in zip(ways, most, strict=True)
+        min(raw, limit, raw / one.opposite if one.opposite else math.inf) for one, limit in zip(ways, most, strict=True)
     ]
     up, down = ways[0].opposite, ways[1].opposite
     if p.protocol.half_duplex:
@@ -153,7 +152,9 @@ def share_rates(p: LinkParameters) -> list[list[float]]:
         return [[0.0, 0.0]] + 3 * [[min(alone), 0.0]]
     if up >= 1 or down >= 1:
         expected = "headers that leave room for data"
-        raise InputError("what data bring about the other way, for each byte, is", value=max(up, down), expected=expected)
+        raise InputError(
+            "what data bring about the other way, for each byte, is", value=max(up, down), expected=expected
+        )
     both = [raw * (1 - down) / (1 - up * down), raw * (1 - up) / (1 - up * down)]
     if both[0] > most[0]:
         both = [most[0], raw - up * most[0]]

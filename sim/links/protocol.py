@@ -1,4 +1,4 @@
-"""A link's protocol: line rate and encoding, packets or flits with their overhead, and what each transfer takes of them.
+"""A link's protocol: line rate and encoding, packets or flits, and their overhead.
 
 A set is a YAML file under hardware_profiles/links, every field with a value and where it is from. No efficiency stands
 in a set: it follows from the bytes of headers, framing, acknowledgements and flits.
@@ -103,7 +103,9 @@ def _check_line(p: LinkProtocol) -> None:
     if p.skip_bytes >= p.skip_interval_bytes:
         raise InputError("skip_bytes is", value=p.skip_bytes, expected=f"below {p.skip_interval_bytes}, its interval")
     if p.flit_payload_bytes > p.flit_bytes:
-        raise InputError("flit_payload_bytes is", value=p.flit_payload_bytes, expected=f"{p.flit_bytes} at most, a flit")
+        raise InputError(
+            "flit_payload_bytes is", value=p.flit_payload_bytes, expected=f"{p.flit_bytes} at most, a flit"
+        )
 
 
 def _check_packets(p: LinkProtocol) -> None:
