@@ -99,6 +99,12 @@ def test_a_switch_is_crossed_twice_and_adds_a_link():
     assert writes[1] - writes[0] == pytest.approx(2 * 55 + 2 * 31 + (2 + 1) * wide)
 
 
+def test_retimers_are_crossed_both_ways():
+    plain, retimed = (expander_parameters({**ONE, "retimers": count}) for count in (0, 2))
+    writes = [run(p, [(0.0, 0, 64, True)])[0][0] for p in (plain, retimed)]
+    assert writes[1] - writes[0] == pytest.approx(2 * 2 * 30)
+
+
 def test_without_a_link_only_controller_and_memory_are_left():
     p = expander_parameters({**ONE, "protocol": "none"})
     (read_ns,), state = run(p, [(0.0, 0, 64, False)])
@@ -279,6 +285,7 @@ BAD = [
     ({"channels": 0}, "expanders and channels are [1, 0]"),
     ({"interleave_bytes": 100}, "a multiple of 64"),
     ({"request_entries": 0}, "request_entries is 0"),
+    ({"retimers": -1}, "retimers is -1"),
     ({"controller_ns": -5}, "controller_ns is -5"),
     ({"dram.mapping": "ChRaBaRoCo"}, "dram.mapping is"),
     ({"dram.channels": 2}, "dram.channels is 2"),

@@ -109,7 +109,7 @@ def init(parameters: ExpanderParameters) -> CxlState:
     return CxlState(
         rule=rule,
         packing=packing,
-        delay_ns=np.array([p.host_ns, p.port_ns, p.switch_ns, p.controller_ns, *flit_ns]),
+        delay_ns=np.array([p.host_ns, p.port_ns + p.retimers * p.retimer_ns, p.switch_ns, p.controller_ns, *flit_ns]),
         request=request,
         line=line,
         port=port,

@@ -25,9 +25,10 @@ class ExpanderParameters(BaseModel):
     protocol: of every link; None where the path's links are simulated by themselves. hosts: each with an upstream port
     of `host_lanes` at the switch, where there is one (`switch`); the request with ticket t is of host t % hosts.
     host_ns: from a core to its root port and back, a fixed adder; port_ns: a link's two ends (bridge and protocol),
-    each crossing; switch_ns: of the switch, each crossing; controller_ns: an expander's, each access. host_entries:
-    lines that a host may have under way; request_entries, response_entries: of an expander's two queues, the first
-    being the credits of who sends to it. requests: that may be under way at once, whatever their size.
+    each crossing, with retimer_ns for each of a link's retimers; switch_ns: of the switch, each crossing;
+    controller_ns: an expander's, each access. host_entries: lines that a host may have under way; request_entries,
+    response_entries: of an expander's two queues, the first being the credits of who sends to it. requests: that may
+    be under way at once, whatever their size.
     Raises InputError (from `expander_parameters`).
     """
 
@@ -46,6 +47,8 @@ class ExpanderParameters(BaseModel):
     host_ns: float = 0.0
     port_ns: float = 0.0
     switch_ns: float = 0.0
+    retimers: int = 0
+    retimer_ns: float = 30.0
     controller_ns: float = 0.0
     host_entries: int = 512
     request_entries: int = 128
@@ -59,6 +62,8 @@ class ExpanderParameters(BaseModel):
         for name in _COUNTS:
             if not 1 <= getattr(self, name) <= 1 << 16:
                 raise InputError(f"{name} is", value=getattr(self, name), expected=f"1 to {1 << 16}")
+        if not 0 <= self.retimers <= 16:
+            raise InputError("retimers is", value=self.retimers, expected="0 to 16, of each link")
         for name in ("interleave_bytes", "channel_interleave_bytes"):
             value = getattr(self, name)
             if value < LINE_BYTES or value % LINE_BYTES:
