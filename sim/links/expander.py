@@ -22,8 +22,9 @@ _COUNTS = ("hosts", "expanders", "channels", "host_entries", "request_entries", 
 class ExpanderParameters(BaseModel):
     """A path to CXL memory and what is behind it.
 
-    protocol: of every link; None where the path's links are simulated by themselves. hosts: each with an upstream port
-    of `host_lanes` at the switch, where there is one (`switch`); the request with ticket t is of host t % hosts.
+    protocol: of every link; None where the links are simulated by themselves, and host_ns with them. hosts: each with
+    an upstream port of `host_lanes` at the switch, where there is one (`switch`); the request with ticket t is of host
+    t % hosts.
     host_ns: from a core to its root port and back, a fixed adder; port_ns: a link's two ends (bridge and protocol),
     each crossing, with retimer_ns for each of a link's retimers; switch_ns: of the switch, each crossing;
     controller_ns: an expander's, each access. host_entries: lines that a host may have under way; request_entries,
