@@ -63,9 +63,9 @@ def test_the_memory_devices_are_what_their_files_say(name):
 
 BAD = [
     (("ddr4_3201", "--outstanding", "1"), "did you mean 'ddr4_3200'"),
-    (("pcie3_x16", "--outstanding", "1", "--set", "mapping=x"), "there is: in_flight"),
-    (("pcie3_x16", "--outstanding", "1", "--set", "model=ram"), "unknown device model 'ram'"),
-    (("pcie3_x16", "--outstanding", "1", "--set", "in_flight=0"), "in_flight is 0"),
+    (("ipu_link_gc200", "--outstanding", "1", "--set", "mapping=x"), "there is: in_flight"),
+    (("ipu_link_gc200", "--outstanding", "1", "--set", "model=ram"), "unknown device model 'ram'"),
+    (("ipu_link_gc200", "--outstanding", "1", "--set", "in_flight=0"), "in_flight is 0"),
     (("ddr4_3200",), "either --outstanding or --rate"),
     (("ddr4_3200", "--outstanding", "x"), "'x'; expected a whole number"),
     (("ddr4_3200", "--outstanding", "0"), "outstanding is 0"),

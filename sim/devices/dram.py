@@ -150,7 +150,8 @@ _CHANNEL_COLUMNS = 21
     HIGH,
     WCK_RD,
     WCK_WR,
-) = range(62)
+    PATH,
+) = range(63)
 _ALL_BANK, _PER_BANK, _NO_REFRESH = range(3)
 _OPEN, _CLOSED, _TIMEOUT = range(3)
 _ROW_HIT, _PLAIN, _FCFS = range(3)
@@ -170,7 +171,7 @@ FREE_SLOT, SEQUENCE_NEXT, LOGGED, TICK_NOW = range(4)
 class State(NamedTuple):
     """Few arrays, each with all that is known of its things: compiled code passes every array at every call."""
 
-    rule: np.ndarray  # int64[62]
+    rule: np.ndarray  # int64[63]
     parts: (
         np.ndarray
     )  # int64[parts, 4] of an address, least significant first: field, size, place in field, shift or -1
@@ -242,7 +243,7 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
 
 def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     """Everything that the kernels read of the parameters."""
-    rule = np.zeros(62, np.int64)
+    rule = np.zeros(63, np.int64)
     ranks = p.ranks * p.stack_ids
     rank_groups = p.bank_groups
     unit_groups = rank_groups * (p.stack_ids if p.stack_ids > 1 else 1)
@@ -254,7 +255,8 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     rule[SEPARATE], rule[ALIGNED] = p.separate_buses, p.ticks_per_cycle == 2
     for place, size in ((GROUP_SHIFT, GROUP_BANKS), (UNIT_SHIFT, UNIT_BANKS), (RANK_SHIFT, RANK_GROUPS)):
         rule[place] = int(rule[size]).bit_length() - 1
-    rule[READ_LATENCY] = (p.nCL + p.nBL) * p.ticks_per_cycle
+    rule[PATH] = round(p.path_ns / p.tick_ns)
+    rule[READ_LATENCY] = (p.nCL + p.nBL) * p.ticks_per_cycle + rule[PATH]
     for place, command in ((TICKS_ACT, ACTIVATE), (TICKS_COL, READ), (TICKS_PRE, PRECHARGE), (TICKS_REF, REFRESH_ALL)):
         rule[place] = p.ticks(command)
     for place, nominal, first, then in pair_rules(p):
@@ -416,7 +418,7 @@ def _enqueue(state, tick, number, place, is_write):
     if waiting:  # answered from the write queue, or taken into it
         state.counts[COALESCED if write else FORWARDED] += 1
         channel[index, REQUESTS] += 1
-        _complete(state, index, place, tick + 1)
+        _complete(state, index, place, tick + 1 + (0 if write else rule[PATH]))
         _rekey(state, index)
         return True
     if channel[index, QUEUED + write] >= rule[READ_QUEUE + write]:

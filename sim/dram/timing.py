@@ -47,7 +47,8 @@ class DramParameters(BaseModel):
     channel (of all its pseudo-channels). scheduler: `fr_fcfs_row_hit` is FR-FCFS in which no younger request closes a
     row that an older one hits; with row_hit_cap, as many accesses to an open row as that and no more while another
     row of the bank is waited for. row_policy `closed` closes a row after `close_after` accesses that left it open;
-    `timeout` after timeout_ns without access.
+    `timeout` after timeout_ns without access. path_ns: what the way from a core to the controller and back adds to each
+    read, a fixed adder that holds nothing.
     Raises InputError (from `dram_parameters`) where a rule contradicts another.
     """
 
@@ -119,6 +120,7 @@ class DramParameters(BaseModel):
     write_queue: int = 32
     write_low_watermark: float = 0.2
     write_high_watermark: float = 0.8
+    path_ns: float = 0.0
     energy: Energy
 
     @model_validator(mode="after")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numba import njit, typeof, types
@@ -79,8 +81,8 @@ def _as_subroutine(compiled: Callable) -> Callable:
 
 
 class _Cache(FunctionCache):
-    """Machine code on disk, found by the spelling of the argument types and the sources of all of `sim.kernels` and of
-    the function's own folder of `sim`.
+    """Machine code on disk, found by the spelling of the argument types and the sources of all of `sim.kernels`, of the
+    function's own folder of `sim`, and of the folders that its module uses (`folders_used`).
 
     Numba's own index holds the types themselves, and with them references to every class of state that anyone ever
     passed: reading it imports all their modules, and fails for everybody once one of them is gone. And it knows a
@@ -97,7 +99,8 @@ class _Cache(FunctionCache):
     def _index_key(self, sig, codegen):
         _, *rest = super()._index_key(sig, codegen)
         beside = _sources_digest(Path(self._py_func.__code__.co_filename).parent)
-        return (_spelled(sig), self.options, kernels_digest(), beside, *rest)
+        used = _used_digest(self._py_func.__module__)
+        return (_spelled(sig), self.options, kernels_digest(), beside, used, *rest)
 
 
 @cache
@@ -112,6 +115,30 @@ def _sources_digest(folder: Path) -> bytes:
     sim = Path(__file__).parent.parent
     files = sorted(folder.glob("*.py")) if folder.is_relative_to(sim) else []
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).digest()
+
+
+@cache
+def _used_digest(module: str) -> bytes:
+    return b"".join(_sources_digest(folder) for folder in folders_used(module))
+
+
+def folders_used(module: str) -> list[Path]:
+    """Folders of `sim` whose functions, classes or modules a module of one of them has names for, and those in turn.
+
+    What they hold may be part of its machine code, be it a constant. Modules that lie in `sim` itself are not followed:
+    they have no kernels for others.
+    """
+    sim, todo, seen, folders = Path(__file__).parent.parent, [module], set(), set()
+    while todo:
+        name = todo.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name in seen or not file or not Path(file).is_relative_to(sim) or Path(file).parent == sim:
+            continue
+        seen.add(name)
+        folders.add(Path(file).parent)
+        for value in list(vars(sys.modules[name]).values()):
+            todo.append(value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", "")))
+    return sorted(folders)
 
 
 def _spelled(typ) -> str:
