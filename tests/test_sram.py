@@ -333,11 +333,11 @@ def test_shipped_devices_agree_with_their_own_figures():
 def test_half_of_the_l2_is_fast_and_all_of_it_is_not():
     """What is measured on an A100: latency 151 ns up to 20 MiB, 302 ns up to 39; 5,430 GB/s, and 2,460 at 40 MB."""
     alone = Load("rand", size_bytes=128, outstanding=1, requests=1000, warmup=0)
-    many = Load("rand", size_bytes=128, outstanding=16384, requests=60_000, warmup=60_000)
+    many = Load("rand", size_bytes=128, outstanding=32768, requests=60_000, warmup=60_000)
     half, all_of_it = (probe("l2_a100_40m", [alone, many], {"footprint": f}) for f in ("19 MiB", "39 MiB"))
     assert half[0].result.mean_ns == pytest.approx(151, rel=0.03)
     assert all_of_it[0].result.mean_ns == pytest.approx(302, rel=0.05)
-    assert half[1].result.bandwidth_bytes_per_ns == pytest.approx(5430, rel=0.08)
+    assert half[1].result.bandwidth_bytes_per_ns == pytest.approx(5430, rel=0.05)
     assert all_of_it[1].result.bandwidth_bytes_per_ns < 0.6 * half[1].result.bandwidth_bytes_per_ns
 
 

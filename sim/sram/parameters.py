@@ -117,7 +117,7 @@ class SramParameters:
     def lines_under_way(self) -> int:
         """How many there can be at once: those in the queues, and those whose data are on their way."""
         on_their_way = math.ceil(self.latency_ns / self.line_port_ns) + 2
-        return min(self.slices * (self.queue + on_their_way), max(_MOST_LINES_UNDER_WAY, self.slices))
+        return min(self.slices * (self.queue + on_their_way), max(_MOST_LINES_UNDER_WAY, 2 * self.slices))
 
 
 def _check_count(name: str, value: object) -> None:
