@@ -439,7 +439,7 @@ def _detail(value: object) -> int | float | str:
 
 def _parameter(value: object) -> object:
     """A parameter of the device's own model, which knows what it may be; with its source, if it tells one."""
-    if isinstance(value, dict) and value.keys() == {"value", "source"}:
+    if isinstance(value, dict) and value.keys() == {"value", "source"} and not isinstance(value["value"], dict):
         return Sourced[Any](value=_parameter(value["value"]), source=_source(value["source"]))
     if not isinstance(value, bool | int | float | str) or value == "":
         expected = "a number, a word, true or false, or such a value with its source"

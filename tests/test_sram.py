@@ -242,20 +242,29 @@ def test_copies_are_those_that_fit_and_never_of_what_is_at_home(p):
     assert (state.copy_at >= 0).sum() == kept
 
 
-def test_copies_are_hit_as_often_as_random_replacement_gives():
-    """Drawn at random, a far line is copied with probability room / lines. Passed over in turn, each is asked for from
-    afar every other round; a round has (1 - h) lines / 2 misses, of which q = exp(-(1 - h) lines / 2 room) replace
-    others, and the line is found again after k rounds with probability q^k: h = sum of (q / 2)^k."""
-    p = small(slice_bytes=1 << 16, queue=64, footprint_bytes=10 * (1 << 14), **TWO)  # 10 / 16 of the capacity
-    lines, room = 5, 3  # far ones of a partition, and what its own leave; in 16ths of the capacity
+def found_again(lines, room, one_sided):
+    """Share of copies that are found when all is passed over in turn again and again, some misses replacing others.
+
+    From one side each far line is asked for once a round, which has (1 - h) lines misses: h = exp(-(1 - h) lines /
+    room). From both, every other round: with q = exp(-(1 - h) lines / 2 room) of a round, h = q/2 + (q/2)^2 + ...
+    """
     again = 0.5
-    for _ in range(100):
-        kept = math.exp(-(1 - again) * lines / room / 2)
-        again = kept / 2 / (1 - kept / 2)
-    for pattern, share in (("rand", room / lines), ("seq", again)):
-        load = Load(pattern, size_bytes=64, outstanding=1, requests=40_000, warmup=40_000)
+    for _ in range(200):
+        kept = math.exp(-(1 - again) * lines / room / (1 if one_sided else 2))
+        again = kept if one_sided else kept / 2 / (1 - kept / 2)
+    return again
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_copies_are_hit_as_often_as_random_replacement_gives(one_sided):
+    """Drawn at random, a far line is copied with probability room / lines; passed over in turn, as `found_again`."""
+    footprint = 10 * (1 << 14)  # 10 / 16 of the capacity
+    p = small(slice_bytes=1 << 16, queue=64, footprint_bytes=footprint, one_sided=one_sided, **TWO)
+    lines, room = 5, 3  # far ones of a partition, and what its own leave; in 16ths of the capacity
+    for pattern, share in (("rand", room / lines), ("seq", found_again(lines, room, one_sided))):
+        load = Load(pattern, size_bytes=64, outstanding=1, requests=40_960, warmup=40_960)
         counts = measure(sram.MODEL, make_state(p), load, p.capacity_bytes).counts
-        assert counts[NEAR_HITS] / 40_000 == pytest.approx(0.5 + 0.5 * share, rel=0.02), pattern
+        assert counts[NEAR_HITS] / 40_960 == pytest.approx(0.5 + 0.5 * share, rel=0.02), pattern
 
 
 @pytest.mark.uncompiled
@@ -368,6 +377,13 @@ BAD = [
     ({"partitions": 2, "slices": 1, "link_bytes_per_cycle": 1}, "an even number"),
     ({"footprint": "1 GiB"}, "from one line to the capacity"),
     ({"footprint": "1 lightyear"}, "lightyear"),
+    ({"footprint": 1.5}, "footprint is 1.5"),
+    ({"hashed": "maybe"}, "hashed is 'maybe'"),
+    ({"one_sided": 1}, "one_sided is 1; expected true or false"),
+    ({"read_pj_per_bit": "x"}, "read_pj_per_bit is 'x'"),
+    ({"slice_bytes": "x"}, "'x'"),
+    ({"slice_bytes": 1.5}, "slice_bytes is 1.5"),
+    ({"line_bytes": 0}, "line_bytes is 0"),
     ({"bank": 2}, "unknown SRAM parameter"),
 ]
 

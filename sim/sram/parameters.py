@@ -14,6 +14,10 @@ from sim.errors import InputError
 if TYPE_CHECKING:
     from sim.profile import Device
 
+_FROM_ZERO = (
+    *("latency_cycles", "stacked_cycles", "bank_cycles", "link_bytes_per_cycle", "link_cycles"),
+    *("read_pj_per_bit", "write_pj_per_bit", "static_w"),
+)
 _MOST_LINES_UNDER_WAY = 1 << 20  # of all slices together, which bounds the memory of a wafer's
 
 
@@ -26,8 +30,9 @@ class SramParameters:
     port_bytes_per_cycle: what a slice passes. queue: lines that a slice takes in before their data pass its port.
     interleave_bytes: neighbouring bytes of one slice; hashed: the order of the slices differs from round to round.
     partitions: of 2, each has half of the slices and serves half of the requesters, and a line is at home in one;
-    link_bytes_per_cycle (each way) and link_cycles (one way) are those of the link between them. footprint_bytes: what
-    is in the cache and requests go to, from address 0 on.
+    link_bytes_per_cycle (each way) and link_cycles (one way) are those of the link between them; one_sided: requests
+    come from one partition's requesters only. footprint_bytes: what is in the cache and requests go to, from address 0
+    on.
     Raises InputError where values contradict each other.
     """
 
@@ -47,6 +52,7 @@ class SramParameters:
     partitions: int = 1
     link_bytes_per_cycle: float = 0.0
     link_cycles: float = 0.0
+    one_sided: bool = False
     footprint_bytes: int = 0
     read_pj_per_bit: float = 0.0
     write_pj_per_bit: float = 0.0
@@ -57,8 +63,12 @@ class SramParameters:
             _check_count(name, getattr(self, name))
         for name in ("clock_ghz", "port_bytes_per_cycle"):
             _check_number(name, getattr(self, name), above_zero=True)
-        for name in ("latency_cycles", "stacked_cycles", "bank_cycles", "link_bytes_per_cycle", "link_cycles"):
+        for name in _FROM_ZERO:
             _check_number(name, getattr(self, name))
+        for name in ("hashed", "one_sided"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is", value=getattr(self, name), expected="true or false")
+        _check_count("footprint", self.footprint_bytes)
         if self.slice_bytes % self.line_bytes:
             raise InputError("slice_bytes is", value=self.slice_bytes, expected=f"whole lines of {self.line_bytes} B")
         if self.interleave_bytes % self.line_bytes or self.slice_bytes % self.interleave_bytes:

@@ -45,6 +45,7 @@ from sim.sram.state import (
     NEXT_FREE,
     NUMBER,
     OF_REQUEST,
+    ONE_SIDED,
     PARTITIONS,
     PORT_NS_PER_BYTE,
     PORT_WAITS,
@@ -226,7 +227,9 @@ def _near(state, line, ticket):
     at_slice, bank = home_of(state.rule, line % state.rule[LINES])
     if state.rule[PARTITIONS] == 2:
         half = state.rule[SLICES] // 2
-        at_slice = at_slice % half + side_of(ticket) * half
+        at_slice %= half
+        if state.rule[ONE_SIDED] == 0:
+            at_slice += side_of(ticket) * half
     return at_slice, bank
 
 

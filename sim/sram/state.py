@@ -12,7 +12,7 @@ from sim.sram.parameters import SramParameters
 from sim.sram.places import home_of
 
 # places of `rule`
-SLICES, BANKS, LINE, LINES, UNIT_LINES, HASHED, PARTITIONS, QUEUE = range(8)
+SLICES, BANKS, LINE, LINES, UNIT_LINES, HASHED, PARTITIONS, QUEUE, ONE_SIDED = range(9)
 # places of `time_ns`
 BANK_NS, PORT_NS_PER_BYTE, LINK_NS, CROSS_NS, LATENCY_NS = range(5)
 # columns of `job`, a line under way; NEXT is that of a list of the free ones
@@ -31,7 +31,7 @@ COUNTS = (
 
 
 class State(NamedTuple):
-    rule: np.ndarray  # int64[8]
+    rule: np.ndarray  # int64[9]
     time_ns: np.ndarray  # float64[5]
     bank_free_ns: np.ndarray  # float64[slices x banks]
     port_free_ns: np.ndarray  # float64[slices]
@@ -53,10 +53,10 @@ class State(NamedTuple):
 def make_state(p: SramParameters) -> State:
     """At rest, all of the footprint in the cache, and as many copies as fit beside it."""
     jobs = p.lines_under_way
-    rule = np.zeros(8, np.int64)
+    rule = np.zeros(9, np.int64)
     rule[SLICES], rule[BANKS], rule[LINE], rule[QUEUE] = p.slices, p.banks_per_slice, p.line_bytes, p.queue
     rule[LINES], rule[UNIT_LINES] = p.capacity_bytes // p.line_bytes, p.interleave_bytes // p.line_bytes
-    rule[HASHED], rule[PARTITIONS] = p.hashed, p.partitions
+    rule[HASHED], rule[PARTITIONS], rule[ONE_SIDED] = p.hashed, p.partitions, p.one_sided
     cycle = p.clock_ns
     times = [p.bank_cycles * cycle, p.port_ns(1), p.line_link_ns, p.link_cycles * cycle, p.latency_ns]
     job = np.zeros((jobs, 7), np.int64)
