@@ -171,8 +171,8 @@ one after the other from one side, for bandwidth from both sides, 32,768 at once
 readers and keeps copies of what is at home in the other, as far as there is room; what is not there crosses the link.
 Nobody publishes that link's bandwidth: it is an estimate, half of the card's memory bandwidth each way, a rule that
 uses nothing of these curves but was settled with them in sight; the columns at half and at twice of it say, for the
-A100, how much hangs on it. The rows below half of the capacity have the file's own figures, and latency near all of it is
-that from which the link's was derived: they test nothing. How latency rises between, and where bandwidth begins to
+A100, how much hangs on it. The rows below half of the capacity have the file's own figures, and latency near all of it
+is that from which the link's was derived: they test nothing. How latency rises between, and where bandwidth begins to
 fall, are the model's. Near the full capacity the cards fall further: their copies drive lines out to HBM (H100 comes
 down to the bandwidth of its HBM at 47 MiB of 50), where a tier of memhier holds what its policy says.
 
