@@ -24,6 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 import validate_dram  # noqa: E402
 import validate_dram_rules  # noqa: E402
+import validate_gpu  # noqa: E402
+import validate_profiles  # noqa: E402
 
 import sim  # noqa: E402
 from sim import registry  # noqa: E402
@@ -491,7 +493,8 @@ def main() -> int:
         print(f"error: {missing}".replace("\n", "\nerror: "), file=sys.stderr)
         return 2
     memory = validate_dram.section(files, table, PAGE.parent) + "\n" + validate_dram_rules.section(files, table)
-    sections = (queueing(), mooncake(files), libcachesim(files), path_rule(), memory, ssd(files))
+    cards, shipped = validate_gpu.section(table), validate_profiles.section(table)
+    sections = (queueing(), mooncake(files), libcachesim(files), path_rule(), memory, cards, ssd(files), shipped)
     PAGE.write_text(HEAD + "\n".join(sections) + "\n" + TAIL, encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
     return 0

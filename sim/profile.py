@@ -448,9 +448,12 @@ def _detail(value: object) -> int | float | str:
 
 
 def _parameter(value: object) -> object:
-    """A parameter of the device's own model, which knows what it may be."""
+    """A parameter of the device's own model, which knows what it may be; with its source, if it tells one."""
+    if isinstance(value, dict) and value.keys() == {"value", "source"} and not isinstance(value["value"], dict):
+        return Sourced[Any](value=_parameter(value["value"]), source=_source(value["source"]))
     if not isinstance(value, bool | int | float | str) or value == "":
-        raise InputError("not a parameter:", value=value, expected="a number, a word, true or false")
+        expected = "a number, a word, true or false, or such a value with its source"
+        raise InputError("not a parameter:", value=value, expected=expected)
     return value
 
 
@@ -462,7 +465,6 @@ Model = Annotated[str, BeforeValidator(_model)]
 Fidelity = Annotated[str, BeforeValidator(_fidelity)]
 Kind = Annotated[str, BeforeValidator(_kind)]
 Detail = Annotated[int | float | str, BeforeValidator(_detail)]
-Parameter = Annotated[bool | int | float | str, BeforeValidator(_parameter)]
 SomeBytes = Annotated[units.Bytes, AfterValidator(_positive)]
 SomeBandwidth = Annotated[units.BytesPerNs, AfterValidator(_positive)]
 SomeOperations = Annotated[units.OperationsPerNs, AfterValidator(_positive)]
@@ -475,6 +477,9 @@ class _Strict(BaseModel):
 class Sourced(_Strict, Generic[T]):
     value: T
     source: Source
+
+
+Parameter = Annotated[bool | int | float | str | Sourced[Any], BeforeValidator(_parameter)]
 
 
 class _AccessSpec(_Strict):
@@ -649,7 +654,7 @@ def _device(spec: _MemorySpec | _LinkSpec) -> Device:
         "static_w": spec.energy.static.value,
         "timing": {key: detail.value for key, detail in spec.timing.items()},
         "geometry": {key: detail.value for key, detail in spec.geometry.items()},
-        "parameters": dict(spec.parameters),
+        "parameters": {key: told.value if isinstance(told, Sourced) else told for key, told in spec.parameters.items()},
         "sources": dict(_sources(spec, "")),
     }
     if isinstance(spec, _LinkSpec):

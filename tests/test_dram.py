@@ -430,3 +430,49 @@ def test_energy_adds_up():
     assert spent["activate"] == pytest.approx(2000 * p.energy.activate_pj, rel=0.02)
     assert spent["background"] == pytest.approx(result.elapsed_ns * p.energy.background_w * 1000)
     assert RD == 0 and all(value > 0 for cause, value in spent.items() if cause != "write")
+
+
+# --- cards: a path to the requester, another rate of the pins ---------------------------------------------------------
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("is_write", [False, True])
+def test_a_path_delays_each_request_and_holds_nothing(is_write):
+    requests = [(i * 3.0, 64 * i, 64 if i % 3 else 256, is_write) for i in range(60)]
+    p = dram_parameters("ddr4_3200", {"path_latency_ns": 100.0})
+    near, log = drive(dram_parameters("ddr4_3200"), requests)
+    far, far_log = drive(p, requests)
+    assert (commands(log) == commands(far_log)).all()
+    assert {ticket: far[ticket] - near[ticket] for ticket in near} == pytest.approx(dict.fromkeys(near, 100.0))
+
+
+@pytest.mark.uncompiled
+def test_a_long_path_has_room_for_what_is_on_it():
+    """As many requests outstanding as the latency holds at full rate: the rate of the channel, not of its queues."""
+    p = dram_parameters("hbm2_2000", {"path_latency_ns": 1000.0, "refresh": "none", "mapping": "MOP4CLXOR"})
+    state = dram.init(p)
+    assert state.slot.shape[0] >= 1000.0 * p.peak_bytes_per_ns / p.transaction_bytes
+    done, _ = drive(p, [(0.0, 32 * i, 32, False) for i in range(1500)])
+    last = max(done.values())
+    assert 1500 * 32 / (last - 1000.0) > 0.9 * p.peak_bytes_per_ns
+
+
+@pytest.mark.uncompiled
+def test_another_rate_keeps_nanoseconds_and_minima_in_cycles():
+    """The shipped HBM2E set was derived by hand from that of HBM2."""
+    ours, theirs = dram_parameters("hbm2_2000", {"rate_mt_s": 3200}), dram_parameters("hbm2e_3200")
+    apart = {name for name, value in ours if value != getattr(theirs, name)}
+    assert apart <= {"name", "source", "energy"}
+    same = dram_parameters("hbm3_6400", {"rate_mt_s": 6400})
+    assert same == dram_parameters("hbm3_6400")
+    for name in SETS:
+        slower, faster = (dram_parameters(name, {"rate_mt_s": rate}) for rate in (1500, 9000))
+        assert slower.nRCDRD * slower.tCK_ps == pytest.approx(faster.nRCDRD * faster.tCK_ps, rel=0.25)
+        assert faster.peak_bytes_per_ns == pytest.approx(6 * slower.peak_bytes_per_ns, rel=0.01)
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("rate", [0, -1, "fast", True, 1e7])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(InputError, match="rate_mt_s is"):
+        dram_parameters("hbm2_2000", {"rate_mt_s": rate})

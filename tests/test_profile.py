@@ -105,6 +105,19 @@ def test_a_device_becomes_plain_numbers(folder):
     assert device.sources["read.occupancy"] == device.sources["geometry.dies"] == "a test"
 
 
+def test_a_parameter_may_tell_its_source(write):
+    def loaded(**parameters):
+        return write(memory("part", parameters=parameters), "part.yaml")
+
+    device = load_device(loaded(queue={"value": 64, "source": "a test"}, hashed=True))
+    assert device.parameters == {"queue": 64, "hashed": True}
+    assert device.sources["parameters.queue"] == "a test"
+    assert "parameters.hashed" not in device.sources
+    wrong = ({"value": 64}, {"value": 64, "source": ""}, {"value": {"value": 1, "source": "a"}, "source": "b"}, [64])
+    for parameter in wrong:
+        assert "queue" in the_fault(loaded(queue=parameter))
+
+
 def test_a_links_up_is_read_and_down_is_write(folder):
     device = load_device(folder / "wire.yaml")
     assert device.is_link

@@ -4,7 +4,8 @@ Each channel has a controller with a read and a write queue of transactions. Wha
 the timing rules allow at the same tick (FR-FCFS, Rixner et al., ISCA 2000): the column access of a request for which a
 row was opened; refreshing, for which everything else waits; then accesses, activations and precharges for the queue at
 hand, reads or writes. Writes wait until they are many or no read is left, and are then drained (two watermarks). A
-write is done when it is issued, a read when its last data is there; a read of what is waiting to be written is answered
+write is done when it is issued, a read when its last data is there, both later by the latency of a path between the
+requester and the controller, where there is one; a read of what is waiting to be written is answered
 from the queue, and a second write to the same place is taken into the first.
 
 Time is kept in ticks (cycles, or half cycles where there are commands of half a cycle), and jumps from one command to
@@ -201,7 +202,7 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
     rule = _rules(p, xor)
     banks, channels = p.channels * p.banks_per_channel, p.channels
     entries, units = rule[ENTRIES], banks // rule[UNIT_BANKS]
-    slots = channels * (entries + 64)
+    slots = channels * (entries + 64) + _on_the_path(p)
     bank = np.zeros((banks, _BANK_COLUMNS), np.int64)
     bank[:, [OPEN_ROW, ACTIVE, HEAD, HEAD + 1, HIT, HIT + 1, TAIL, TAIL + 1, ROW_ENTRY, ROW_ENTRY + 1]] = -1
     bank[:, [COLUMN_ORDER, COLUMN_ORDER + 1, ROW_ORDER, ROW_ORDER + 1]] = NEVER
@@ -255,8 +256,7 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     rule[SEPARATE], rule[ALIGNED] = p.separate_buses, p.ticks_per_cycle == 2
     for place, size in ((GROUP_SHIFT, GROUP_BANKS), (UNIT_SHIFT, UNIT_BANKS), (RANK_SHIFT, RANK_GROUPS)):
         rule[place] = int(rule[size]).bit_length() - 1
-    rule[PATH] = round(p.path_ns / p.tick_ns)
-    rule[READ_LATENCY] = (p.nCL + p.nBL) * p.ticks_per_cycle + rule[PATH]
+    rule[READ_LATENCY] = (p.nCL + p.nBL) * p.ticks_per_cycle
     for place, command in ((TICKS_ACT, ACTIVATE), (TICKS_COL, READ), (TICKS_PRE, PRECHARGE), (TICKS_REF, REFRESH_ALL)):
         rule[place] = p.ticks(command)
     for place, nominal, first, then in pair_rules(p):
@@ -272,7 +272,13 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     rule[HIGH] = math.floor(p.write_high_watermark * p.write_queue)  # more than this many: to be drained
     if p.nWCKPST is not None:
         rule[WCK_RD], rule[WCK_WR] = p.nCL + p.nBL + p.nWCKPST, p.nCWL + p.nBL + p.nWCKPST
+    rule[PATH] = math.ceil(p.path_latency_ns / p.tick_ns)
     return rule
+
+
+def _on_the_path(p: DramParameters) -> int:
+    """How many transactions that left the channels can be on their way to who asked for them."""
+    return math.ceil(p.path_latency_ns * p.peak_bytes_per_ns / p.transaction_bytes)
 
 
 def _bank_interval(p: DramParameters) -> int:
@@ -418,7 +424,7 @@ def _enqueue(state, tick, number, place, is_write):
     if waiting:  # answered from the write queue, or taken into it
         state.counts[COALESCED if write else FORWARDED] += 1
         channel[index, REQUESTS] += 1
-        _complete(state, index, place, tick + 1 + (0 if write else rule[PATH]))
+        _complete(state, index, place, tick + 1)
         _rekey(state, index)
         return True
     if channel[index, QUEUED + write] >= rule[READ_QUEUE + write]:
@@ -577,7 +583,7 @@ def _complete(state, index, place, tick):
     """One transaction of a request has been served, at this tick; with the last one, the request is done."""
     slot, channel = state.slot, state.channel
     slot[place, LEFT] -= 1
-    slot[place, DONE_TICK] = max(slot[place, DONE_TICK], tick)
+    slot[place, DONE_TICK] = max(slot[place, DONE_TICK], tick + state.rule[PATH])
     if slot[place, LEFT] > 0:
         channel[index, REQUESTS] -= 1
         return
