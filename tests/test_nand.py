@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from functools import cache
@@ -14,32 +15,44 @@ from sim.kernels.compile import kernel
 from sim.nand import ftl, reference, ssd
 from sim.nand.parameters import ALLOCATION_ORDERS, SECTOR_BYTES, load_parameters, make_parameters
 from sim.nand.state import (
+    ACTIVE,
     BLOCK_ROWS,
+    CHAIN_ROWS,
     ENTRIES_CACHED,
     FILL,
+    FLASH_PAGE,
     FREE,
     FREE_COUNT,
+    HEAD,
     HOST_PAGES,
     MAPPING_HITS,
     MAPPING_MISSES,
     MOVED_PAGES,
     MULTI_PLANE_COMMANDS,
+    NEXT,
+    NONE,
     PAGES,
     PAGES_READ,
+    PLANE,
     PLANE_ROWS,
     PLANES,
+    PLANES_PER_DIE,
+    QUEUES,
     READ_REQUESTS,
     STATE,
     STORED_AT,
     SUSPENSIONS,
     TRANSLATION_ROWS,
     TRANSLATION_WRITES,
+    UNIT_ROWS,
+    UNIT_WORDS,
     VALID,
     WRITE_REQUESTS,
     WRITES_STALLED,
     make_state,
     rows_of,
 )
+from sim.nand.units import _gather
 
 submit, advance, next_event = map(kernel, (ssd.submit, ssd.advance, ssd.next_event))
 
@@ -214,6 +227,63 @@ def test_an_idle_device_has_no_next_event():
     state = make_state(small())
     assert next_event(state) == math.inf
     assert advance(state, 1e9) == 0
+
+
+def waiting(state, unit, queue):
+    """What waits in one of the unit's queues, in order."""
+    memory, one = state.memory, int(state.memory[unit + QUEUES + 2 * queue + HEAD])
+    while one != NONE:
+        yield one
+        one = int(memory[one + NEXT])
+
+
+def command_by_scan(state, unit, first, second):
+    """What makes one command with the head of the first queue, by a scan of whole queues: oracle of `_gather`."""
+    memory, p = state.memory, int(state.memory[PAGES])
+    per_die = int(memory[PLANES_PER_DIE])
+
+    def key(one):
+        return memory[one + PLANE] // per_die, memory[one + FLASH_PAGE] % p
+
+    head = next(waiting(state, unit, first))
+    chosen = {}
+    for queue in (first, second):
+        for one in waiting(state, unit, queue) if queue != NONE else ():
+            if key(one) == key(head):
+                chosen.setdefault(int(memory[one + PLANE]), one)
+    return list(chosen.values())
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("geometry", [{"planes_per_die": 4}, {"dies_per_chip": 2, "die_interleaving": False}])
+def test_commands_are_those_that_a_scan_of_the_queues_gives(geometry):
+    state = make_state(small(allocation="PCWD", queue_depth=256, **geometry))
+    ftl.fill(state)
+    ftl.overwrite_untimed(state, 300)
+    sent = [submit(state, i, *one) for i, one in enumerate(random_requests(state, 256, gap_ns=1.0, sectors=24))]
+    assert all(sent)
+    memory, checked, several = state.memory, 0, 0
+    units = range(int(memory[UNIT_ROWS]), int(memory[CHAIN_ROWS]), UNIT_WORDS)
+    for now_ns in np.linspace(1e5, 5e6, 40):
+        advance(state, float(now_ns))
+        for unit in units:
+            queues = [queue for queue in range(9) if next(waiting(state, unit, queue), None) is not None]
+            for first, second in itertools.product(queues, [*queues, NONE]):
+                if first == second:
+                    continue
+                expected = command_by_scan(state, unit, first, second)
+                saved = memory.copy()
+                assert _gather(memory, unit, np.int64(first), np.int64(second)) == len(expected)
+                found, one = [], int(memory[unit + ACTIVE])
+                while one != NONE:
+                    found.append(one)
+                    one = int(memory[one + NEXT])
+                left = [list(waiting(state, unit, queue)) for queue in queues]
+                memory[:] = saved
+                assert found == expected
+                assert left == [[o for o in waiting(state, unit, q) if o not in found] for q in queues]
+                checked, several = checked + 1, several + (len(found) > 1)
+    assert checked > 100 and several > 20
 
 
 # --- times by hand ---------------------------------------------------------------------------------------------------

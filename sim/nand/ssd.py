@@ -34,7 +34,7 @@ from sim.nand.host import (
     send_down,
     send_up,
 )
-from sim.nand.mapping import collect, collection_step, dispatch, enqueue, mapping_arrived, touch
+from sim.nand.mapping import collect, collection_step, dispatch, mapping_arrived
 from sim.nand.parameters import SECTOR_BYTES
 from sim.nand.state import (
     ACCEPTED,
@@ -78,6 +78,7 @@ from sim.nand.state import (
     pop,
     take_row,
 )
+from sim.nand.transactions import enqueue, touch
 from sim.nand.units import data_sent, serve_touched, unit_done
 from sim.nand.write_cache import accept_writes, begin_read, begin_write, unbuffer
 

@@ -20,6 +20,7 @@ from sim.nand.parameters import SECTOR_BYTES, NandParameters
 NONE = -1
 PAGES_PER_REQUEST = 17  # that a full queue of requests may have on average: 128 KiB, not aligned, in pages of 8 KiB
 MOST_PLANES = 16  # of one multi-plane command
+_MOST_CHAINS = 256  # of a unit
 
 HEADER = (
     # counts of the configuration
@@ -53,14 +54,16 @@ HEADER = (
     TLP_PAYLOAD,
     TLP_OVERHEAD,
     DRAM_ROW,
+    CHAIN_MASK,  # of the number of a page in its block: which of its unit's chains it is in
     STRIDE,  # of channel, chip, die and plane: divisor and modulus of a page number, planes below it
-) = tuple(range(31))
+) = tuple(range(32))
 _AFTER_STRIDE = STRIDE + 12
 (
     # addresses of the first rows
     REQUEST_ROWS,
     TRANSACTION_ROWS,
     UNIT_ROWS,
+    CHAIN_ROWS,
     CHANNEL_ROWS,
     PLANE_ROWS,
     BLOCK_ROWS,
@@ -128,7 +131,7 @@ _AFTER_STRIDE = STRIDE + 12
     _6,
     _7,
     ARRAY_NS,  # by operation, of three kinds of page
-) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 67))
+) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 68))
 COUNTS = (
     *("read_requests", "write_requests", "read_bytes", "write_bytes", "mapping_hits", "mapping_misses", "buffer_hits"),
     *("host_pages", "moved_pages", "translation_writes", "collections", "erases", "writes_stalled"),
@@ -140,7 +143,8 @@ _HEADER_WORDS = COMMAND_NS + 3 * MOST_PLANES
 
 HEAD, TAIL = range(2)  # of a list
 # rows
-NEXT, SOURCE, OP, OF_REQUEST, PAGE_OWNER, FLASH_PAGE, PLANE, BYTES, BITMAP, THEN, TRANSACTION_WORDS = range(11)
+NEXT, SOURCE, OP, OF_REQUEST, PAGE_OWNER, FLASH_PAGE, PLANE, BYTES, BITMAP, THEN = range(10)
+BEFORE, CHAIN_NEXT, CHAIN_BEFORE, TRANSACTION_WORDS = range(10, 14)  # of what waits at a unit: in its queue, its chain
 _NEXT, TICKET, FIRST_SECTOR, SECTOR_COUNT, IS_WRITE, LEFT, ACCEPTED, ARRIVAL, REQUEST_WORDS = range(9)
 CHANNEL, DOING, OPERATION, ACTIVE, TO_SEND, SUSPENDED, SUSPENDED_OPERATION, TIMES_SUSPENDED = range(8)
 FINISH, REMAINING, FIRST_PLANE, QUEUES = range(8, 12)
@@ -195,6 +199,7 @@ def make_state(parameters: NandParameters) -> NandState:
         (REQUEST_ROWS, p.queue_depth, REQUEST_WORDS),
         (TRANSACTION_ROWS, transactions, TRANSACTION_WORDS),
         (UNIT_ROWS, units, UNIT_WORDS),
+        (CHAIN_ROWS, units * _chains(p), 2),
         (CHANNEL_ROWS, p.channels, CHANNEL_WORDS),
         (PLANE_ROWS, p.planes, FREE_RING + p.blocks_per_plane),
         (BLOCK_ROWS, p.planes * p.blocks_per_plane, BLOCK_WORDS),
@@ -228,6 +233,11 @@ def make_state(parameters: NandParameters) -> NandState:
     )
 
 
+def _chains(p: NandParameters) -> int:
+    """Lists, a power of two, that each unit keeps by page number of what waits, for multi-plane commands."""
+    return min(_MOST_CHAINS, 1 << (p.pages_per_block - 1).bit_length())
+
+
 def _configure(memory: np.ndarray, p: NandParameters, units: int) -> None:
     values = {
         CHANNELS: p.channels,
@@ -259,6 +269,7 @@ def _configure(memory: np.ndarray, p: NandParameters, units: int) -> None:
         TLP_PAYLOAD: p.tlp_payload_bytes,
         TLP_OVERHEAD: p.tlp_overhead_bytes,
         DRAM_ROW: p.dram_row_bytes,
+        CHAIN_MASK: _chains(p) - 1,
     }
     for at, value in values.items():
         memory[at] = value
@@ -305,6 +316,7 @@ def _set_rows(memory: np.ndarray, table: dict[int, np.ndarray], p: NandParameter
     units[:, QUEUES:] = NONE
     channels[:, FIRST_UNIT] = memory[UNIT_ROWS] + np.arange(len(channels)) * memory[UNITS_PER_CHANNEL] * UNIT_WORDS
     channels[:, OUT:] = NONE
+    table[CHAIN_ROWS][:] = NONE
     blocks[:, FIRST_PAGE] = np.arange(len(blocks)) * p.pages_per_block
     addresses = memory[BLOCK_ROWS] + np.arange(len(blocks)) * BLOCK_WORDS
     planes[:, FREE_RING:] = addresses.reshape(len(planes), p.blocks_per_plane)

@@ -15,13 +15,13 @@ import numpy as np
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.event_heap import push
 from sim.nand.host import COMMAND_SENT, DATA_SENT, UNIT_DONE, event_code
-from sim.nand.mapping import touch
 from sim.nand.state import (
     ACTIVE,
     ARRAY_NS,
     BLOCKS,
     BUSY,
     BYTES,
+    CHAIN_NEXT,
     CHANNEL,
     CHANNEL_NS_PER_BYTE,
     CHANNEL_ROWS,
@@ -50,6 +50,7 @@ from sim.nand.state import (
     NEXT,
     NONE,
     NOW,
+    OP,
     OPERATION,
     OUT,
     PAGES,
@@ -72,7 +73,6 @@ from sim.nand.state import (
     SUSPENDED,
     SUSPENDED_OPERATION,
     SUSPENSIONS,
-    TAIL,
     TIMES_SUSPENDED,
     TO_SEND,
     TOUCHED,
@@ -83,6 +83,7 @@ from sim.nand.state import (
     append,
     pop,
 )
+from sim.nand.transactions import chain_of, take_out, touch
 
 IDLE, WORKING, SENDING = range(3)  # what a unit is doing
 
@@ -229,31 +230,21 @@ def _gather(memory, unit, first, second):
     per_die, pages = memory[PLANES_PER_DIE], memory[PAGES]
     most = min(per_die, MOST_PLANES)
     die, page = memory[one + PLANE] // per_die, memory[one + FLASH_PAGE] % pages
+    chain = chain_of(memory, one)
     taken, planes, last = np.int64(0), 0, np.int64(NONE)
     queue, then = first, second
     while queue != NONE:
-        ends = unit + QUEUES + 2 * queue
-        before, one = np.int64(NONE), memory[ends + HEAD]
+        one = memory[chain + HEAD]
         while one != NONE and planes < most:
-            following, plane = memory[one + NEXT], memory[one + PLANE]
+            following, plane = memory[one + CHAIN_NEXT], memory[one + PLANE]
             bit = np.int64(1) << (plane % per_die)
-            if plane // per_die == die and taken & bit == 0 and memory[one + FLASH_PAGE] % pages == page:
-                if before == NONE:
-                    memory[ends + HEAD] = following
-                else:
-                    memory[before + NEXT] = following
-                if following == NONE:
-                    memory[ends + TAIL] = before
-                memory[one + NEXT] = NONE
-                if last == NONE:
-                    memory[unit + ACTIVE] = one
-                else:
-                    memory[last + NEXT] = one
+            same = memory[one + FLASH_PAGE] % pages == page and plane // per_die == die and taken & bit == 0
+            if same and 3 * memory[one + OP] + memory[one + SOURCE] == queue:
+                take_out(memory, one, unit + QUEUES + 2 * queue, chain)
+                memory[unit + ACTIVE if last == NONE else last + NEXT] = one
                 last = one
                 taken |= bit
                 planes += 1
-            else:
-                before = one
             one = following
         queue, then = then, NONE
     return planes

@@ -11,7 +11,7 @@ from sim.kernels.compile import inlined, subroutine
 from sim.kernels.event_heap import push
 from sim.nand.host import IN_DRAM, event_code, pages_of
 from sim.nand.index import find, put, remove
-from sim.nand.mapping import look_up, new_transaction
+from sim.nand.mapping import look_up
 from sim.nand.parameters import SECTOR_BYTES
 from sim.nand.state import (
     ACCEPTED,
@@ -46,6 +46,7 @@ from sim.nand.state import (
     low_bits,
     pop,
 )
+from sim.nand.transactions import new_transaction
 
 
 @inlined
