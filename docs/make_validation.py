@@ -23,13 +23,13 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 import validate_dram  # noqa: E402
+import validate_ssd  # noqa: E402
 
 import sim  # noqa: E402
 from sim import registry  # noqa: E402
 from sim.engines import block_cache as bc  # noqa: E402
 from sim.engines.prefix import replay_calls  # noqa: E402
 from sim.hierarchy import Choice, TierPlan, build  # noqa: E402
-from sim.nand import reference as nand_reference  # noqa: E402
 from sim.profile import Access, Device, Profile, Tier, system_names  # noqa: E402
 from sim.simulation import _Model  # noqa: E402
 from sim.trace import Trace  # noqa: E402
@@ -42,7 +42,7 @@ FILES = {
         "kvcache/mooncake_conversation_two_tier.csv",
         "cache/libcachesim_cloudphysics.csv",
         *validate_dram.FILES,
-        "ssd/mqsim_default.csv",
+        *validate_ssd.FILES,
     ),
 }
 
@@ -416,46 +416,6 @@ def unloaded(profile: Profile, one: Tier) -> list[float]:
     return simulate(alone, trace).answers.latency_ns.tolist()
 
 
-# ---------------------------------------------------------------------------------------------------------------- SSD
-
-
-def ssd(files: dict[str, Path]) -> str:
-    rows = nand_reference.compare(files["ssd/mqsim_default.csv"])
-    heads = ("workload", "rows", "IOPS, median", "IOPS, p90", "latency, median", "latency, p90")
-    lines = [
-        (name, count, *(f"{error:.2%}" for error in errors)) for name, count, *errors in nand_reference.summary(rows)
-    ]
-    curve_heads = ("workload", "outstanding", "MQSim IOPS", "memhier", "", "MQSim latency us", "memhier", "")
-    curve = [
-        (
-            row.workload,
-            row.outstanding,
-            f"{row.iops:,.0f}",
-            f"{row.our_iops:,.0f}",
-            f"{row.our_iops / row.iops - 1:+.1%}",
-            f"{row.latency_ns / 1e3:,.1f}",
-            f"{row.our_latency_ns / 1e3:,.1f}",
-            f"{row.our_latency_ns / row.latency_ns - 1:+.1%}",
-        )
-        for row in rows
-    ]
-    return f"""## NAND SSD against MQSim
-
-The device `mqsim_default` under the {len(rows)} closed-loop workloads that MQSim (7ec40e3) was run with, its first half
-written. Errors are relative, of IOPS (and so of bandwidth) and of mean latency; both programs draw their own addresses.
-Nothing is fitted: the parameters are those of MQSim's configuration, command times are ONFI's, and a chip takes one
-command at a time, as MQSim's scheduler has it.
-
-{table(heads, lines)}
-
-Sequential reads few at a time depend on which chips the first request falls on, which differs: from twelve starting
-pages, ours give 6.2 to 7.3 thousand IOPS two deep (MQSim 6.2), and 8.0 to 8.7 thousand four deep, where MQSim gives
-9.3: that row is a difference of scheduling which is not explained. All rows:
-
-{table(curve_heads, curve)}
-"""
-
-
 # ------------------------------------------------------------------------------------------------------------- the page
 
 
@@ -489,7 +449,14 @@ def main() -> int:
         print(f"error: {missing}".replace("\n", "\nerror: "), file=sys.stderr)
         return 2
     memory = validate_dram.section(files, table, PAGE.parent)
-    sections = (queueing(), mooncake(files), libcachesim(files), path_rule(), memory, ssd(files))
+    sections = (
+        queueing(),
+        mooncake(files),
+        libcachesim(files),
+        path_rule(),
+        memory,
+        validate_ssd.sections(files, table),
+    )
     PAGE.write_text(HEAD + "\n".join(sections) + "\n" + TAIL, encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
     return 0

@@ -80,15 +80,35 @@ def measure(model, state, load: Load, capacity_bytes: int, clock_ns: float = 0.0
     Raises InputError where the load makes no sense.
     """
     _check(load, capacity_bytes)
-    extra = load.outstanding or 256
-    total = load.warmup + load.requests + extra
+    total = load.warmup + load.requests + (load.outstanding or 256)
     rng = np.random.default_rng(load.seed)
     born_ns = np.zeros(total)
     if load.rate_bytes_per_ns is not None:
         born_ns = np.cumsum(rng.exponential(load.size_bytes / load.rate_bytes_per_ns, total))
-    source = Source(
-        address=addresses(load.pattern, total, load.size_bytes, capacity_bytes, rng),
-        is_write=rng.random(total) >= load.read_ratio,
+    address = addresses(load.pattern, total, load.size_bytes, capacity_bytes, rng)
+    return _measure(model, state, load, address, rng.random(total) >= load.read_ratio, born_ns, clock_ns)
+
+
+def measure_requests(model, state, load: Load, address: np.ndarray, is_write: np.ndarray) -> Result:
+    """As `measure` in a closed loop, of these requests in place of a pattern's; warmup + requests of them at least.
+
+    address: int64[n], of requests of load.size_bytes; is_write: bool[n].
+    """
+    return _measure(model, state, load, address, is_write, np.zeros(address.size), 0.0)
+
+
+def _measure(model, state, load: Load, address, is_write, born_ns, clock_ns: float) -> Result:
+    source = _source(state, address, is_write, born_ns)
+    closed, last = load.outstanding or 0, load.warmup + load.requests
+    _drive(model, state, source, closed, load.warmup, last, load.size_bytes, clock_ns)
+    return _result(source, load)
+
+
+def _source(state, address, is_write, born_ns) -> Source:
+    total = address.size
+    return Source(
+        address=address,
+        is_write=is_write,
         born_ns=born_ns,
         sent_ns=np.zeros(total),
         done_ns=np.full(total, np.inf),
@@ -96,9 +116,6 @@ def measure(model, state, load: Load, capacity_bytes: int, clock_ns: float = 0.0
         marks=np.zeros(2),
         counts=np.zeros((2, state.counts.size), np.int64),
     )
-    closed = load.outstanding or 0
-    _drive(model, state, source, closed, load.warmup, load.warmup + load.requests, load.size_bytes, clock_ns)
-    return _result(source, load)
 
 
 def _check(load: Load, capacity_bytes: int) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sim.devices.nand import MODEL
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.nand import ftl, reference, ssd
+from sim.nand import ftl, ssd
 from sim.nand.parameters import ALLOCATION_ORDERS, SECTOR_BYTES, load_parameters, make_parameters
 from sim.nand.state import (
     ACTIVE,
@@ -53,6 +56,10 @@ from sim.nand.state import (
     rows_of,
 )
 from sim.nand.units import _gather
+from sim.traffic import Load, measure
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+import validate_ssd
 
 submit, advance, next_event = map(kernel, (ssd.submit, ssd.advance, ssd.next_event))
 
@@ -437,21 +444,23 @@ def test_the_allocation_order_says_which_unit_varies_fastest(order):
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def saturated(p, sectors, count=2000, reads=True, **how):
+def saturated(p, sectors, count=2000, reads=True, pattern="rand"):
+    """Bytes a ns in a closed loop that keeps the device's queue full."""
     state = make_state(p)
     ftl.fill(state)
-    run = reference.closed_loop(state, count, p.queue_depth, sectors, count if reads else 0, **how)
-    return run.iops * sectors * SECTOR_BYTES / 1e9
+    size = sectors * SECTOR_BYTES
+    load = Load(pattern, float(reads), size, outstanding=p.queue_depth, requests=count, warmup=0)
+    return measure(MODEL, state, load, p.capacity_bytes).bandwidth_bytes_per_ns
 
 
 def test_no_more_data_than_channels_and_link_carry():
     wide = {"queue_depth": 64, "chips_per_channel": 8, "read_lsb_ns": 1000.0, "read_msb_ns": 1000.0}
     p = small(**wide)
     channels = p.channels / p.channel_ns_per_byte
-    assert 0.85 * channels < saturated(p, 64, sequential=True) <= channels
+    assert 0.85 * channels < saturated(p, 64, pattern="seq") <= channels
     p = small(**wide, link_lanes=1, link_lane_rate=0.5)
     link = 0.5 * 128 / 156
-    assert 0.95 * link < saturated(p, 64, sequential=True) <= link
+    assert 0.95 * link < saturated(p, 64, pattern="seq") <= link
 
 
 def test_programs_of_all_units_bound_writes():
@@ -461,19 +470,6 @@ def test_programs_of_all_units_bound_writes():
 
 
 # --- garbage collection against its closed form ----------------------------------------------------------------------
-
-
-def closed_form_amplification(physical, logical):
-    """Of greedy collection under uniform random writes, the limit of large blocks: alpha / (alpha + W(-alpha
-    exp(-alpha))), where alpha is physical over logical pages and W Lambert's function (Desnoyers, Analytic Modeling of
-    SSD Write Performance, SYSTOR 2012; the same limit in Bux and Iliadis, Performance Evaluation 67, 2010).
-
-    That is 1 / (1 - v), where the share v of valid pages in the block that is collected solves v = exp(-alpha (1 - v)).
-    """
-    alpha, v = physical / logical, 0.5
-    for _ in range(10_000):
-        v = math.exp(-alpha * (1 - v))
-    return 1 / (1 - v)
 
 
 @pytest.mark.parametrize("over_provisioning", [0.12, 0.2, 0.3])
@@ -489,21 +485,31 @@ def test_write_amplification_is_that_of_the_closed_form(over_provisioning, start
     ftl.overwrite_untimed(state, 2 * p.logical_pages, seed=2)
     check_tables(state)
     usable = p.physical_pages - p.planes * p.gc_threshold_blocks * p.pages_per_block  # the others are kept free
-    expected = closed_form_amplification(usable, p.logical_pages)
+    expected = validate_ssd.closed_form_amplification(usable, p.logical_pages)
     assert ftl.write_amplification(state) == pytest.approx(expected, rel=0.02)
+
+
+def amplified_in_time(p, outstanding, count):
+    """Write amplification, and how often each block was erased, in a closed loop of whole-page random writes."""
+    state = make_state(p)
+    ftl.fill_steady(state, seed=5)
+    load = Load("rand", 0.0, p.page_bytes, outstanding=outstanding, requests=count, warmup=0)
+    measure(MODEL, state, load, p.capacity_bytes)
+    check_tables(state)
+    return ftl.write_amplification(state), ftl.erase_counts(state)
 
 
 def test_collection_in_time_amplifies_as_without():
     p = small(blocks_per_plane=64, pages_per_block=32, over_provisioning=0.25, gc_threshold=0.05, queue_depth=64)
-    timed, untimed = make_state(p), make_state(p)
-    for state in (timed, untimed):
-        ftl.fill_steady(state, seed=5)
-    count = 3 * p.logical_pages
-    reference.closed_loop(timed, count, 32, 8, 0)
+    untimed, count = make_state(p), 3 * p.logical_pages
+    ftl.fill_steady(untimed, seed=5)
     ftl.overwrite_untimed(untimed, count, seed=9)
-    check_tables(timed)
-    assert ftl.write_amplification(timed) == pytest.approx(ftl.write_amplification(untimed), rel=0.03)
-    assert ftl.erase_counts(timed).max() <= 4 * ftl.erase_counts(timed).mean() + 4  # wear is spread
+    expected = ftl.write_amplification(untimed)
+    one, erased = amplified_in_time(p, 1, count)
+    assert one == pytest.approx(expected, rel=0.01)
+    assert erased.max() <= 4 * erased.mean() + 4  # wear is spread
+    many, _ = amplified_in_time(p, 32, count)
+    assert 0.95 * expected < many < expected  # the host overwrites some of what is being collected
 
 
 def test_a_steady_state_is_steady():
@@ -517,6 +523,15 @@ def test_a_steady_state_is_steady():
         ftl.overwrite_untimed(state, p.logical_pages, seed=seed)
         found.append(ftl.write_amplification(state))
     assert max(found) < 1.08 * min(found)
+
+
+def test_cost_benefit_is_near_greedy_under_uniform_writes_and_better_under_skewed_ones():
+    for spare in (0.12, 0.25):
+        greedy, expected = validate_ssd.amplification(spare, "greedy")
+        benefit, _ = validate_ssd.amplification(spare, "cost_benefit")
+        assert (greedy, benefit) == (pytest.approx(expected, rel=0.02), pytest.approx(expected, rel=0.02))
+        skewed = [validate_ssd.amplification(spare, policy, 0.2, 0.8)[0] for policy in ("greedy", "cost_benefit")]
+        assert skewed[1] < 0.95 * skewed[0]
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -585,14 +600,14 @@ def test_mqsim_default_is_what_its_configuration_says():
 
 @cache
 def compared(path):
-    return reference.compare(path)
+    return validate_ssd.compare(path)
 
 
 def test_within_bounds_of_mqsim(reference_file):
     """Median error at most 5 % and 90th percentile at most 15 %, of IOPS and of mean latency, over all its rows."""
     rows = compared(reference_file(os.path.join("ssd", "mqsim_default.csv")))
     assert len(rows) == 57
-    *_, (name, count, iops, iops_90, latency, latency_90) = reference.summary(rows)
+    *_, (name, count, iops, iops_90, latency, latency_90) = validate_ssd.summary(rows)
     assert (name, count) == ("all", 57)
     assert iops <= 0.05 and latency <= 0.05
     assert iops_90 <= 0.15 and latency_90 <= 0.15

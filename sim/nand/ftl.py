@@ -262,19 +262,30 @@ def _collect_untimed(memory, location, owners, plane):
 
 
 @kernel
-def _overwrite(memory, location, owners, pages, writes, rng):
+def _overwrite(memory, location, owners, pages, hot, to_hot, writes, rng):
     for _ in range(writes):
-        logical = below(rng, pages)
+        if hot == pages:
+            logical = below(rng, pages)
+        elif below(rng, 1 << 30) < to_hot:
+            logical = below(rng, hot)
+        else:
+            logical = hot + below(rng, pages - hot)
         plane = plane_of(memory, logical)
         _collect_untimed(memory, location, owners, plane)
         if has_room(memory, plane, HOST):
             map_host_page(memory, location, owners, logical, plane)
 
 
-def overwrite_untimed(state: NandState, writes: int, occupancy: float = 1.0, seed: int = 0) -> None:
-    """Write whole pages drawn uniformly from the first `occupancy` of the logical ones, collecting garbage at once."""
+def overwrite_untimed(
+    state: NandState, writes: int, occupancy: float = 1.0, seed: int = 0, hot: float = 1.0, to_hot: float = 1.0
+) -> None:
+    """Write whole pages drawn from the first `occupancy` of the logical ones, collecting garbage at once.
+
+    Uniformly, or the share `to_hot` of the writes from the first `hot` of those pages and the others from the rest.
+    """
     pages = round(occupancy * int(state.memory[LOGICAL_PAGES]))
-    _overwrite(state.memory, state.location, state.owner, pages, writes, make_rng(seed))
+    drawn = round(hot * pages), round(to_hot * (1 << 30))
+    _overwrite(state.memory, state.location, state.owner, pages, *drawn, writes, make_rng(seed))
 
 
 # --- preconditioning -------------------------------------------------------------------------------------------------
