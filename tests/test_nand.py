@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.devices.nand import MODEL
+from sim.devices.nand import MODEL, Ssd
 from sim.errors import InputError
 from sim.kernels.compile import kernel
 from sim.nand import ftl, ssd
@@ -21,6 +21,7 @@ from sim.nand.state import (
     ACTIVE,
     BLOCK_ROWS,
     CHAIN_ROWS,
+    COUNTS,
     ENTRIES_CACHED,
     FILL,
     FLASH_PAGE,
@@ -35,6 +36,8 @@ from sim.nand.state import (
     NEXT,
     NONE,
     PAGES,
+    PAGES_IN_FLIGHT,
+    PAGES_PER_REQUEST,
     PAGES_READ,
     PLANE,
     PLANE_ROWS,
@@ -441,6 +444,102 @@ def test_the_allocation_order_says_which_unit_varies_fastest(order):
         assert (ftl.plane_of(state.memory, page) - first) // words == expected
 
 
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("is_write", [False, True])
+@pytest.mark.parametrize("device", ["whole table in DRAM", "mapping cache", "write cache"])
+def test_a_request_larger_than_the_queue_streams_through_it(device, is_write):
+    p = small(**DEVICES[device] | {"queue_depth": 2})
+    pages = p.logical_pages // 2
+    assert pages > 2 * PAGES_PER_REQUEST
+    took_ns, state = lone(p, 0, pages * 4096, is_write)
+    assert state.memory[PAGES_IN_FLIGHT] == 0
+    assert state.memory[HOST_PAGES] == (pages if is_write else 0)
+    check_tables(state)
+    units = p.channels * p.chips_per_channel
+    array_ns = pages * (400_000 if is_write else 50_000) / (units * p.planes_per_die)  # the mean of LSB and MSB
+    if device == "whole table in DRAM":
+        assert took_ns > max(array_ns, pages * 4096 * p.channel_ns_per_byte / p.channels)
+        assert took_ns < 8 * array_ns + messages_ns(p, pages * 4096)
+    done = drive(state, random_requests(state, 20))
+    assert len(done) == 20
+
+
+@pytest.mark.uncompiled
+def test_a_write_suspends_an_erase_only_where_it_may():
+    waits = {}
+    for allowed in (False, True):
+        p = small(suspend_erase=True, suspend_erase_for_writes=allowed, least_erase_left_ns=1e4, suspend_erase_ns=5e3)
+        state = make_state(p)
+        ftl.fill(state)
+        ftl.overwrite_untimed(state, 400)
+        rng = np.random.default_rng(4)
+        requests = [(i * 3e5, int(rng.integers(0, 400)) * 4096, 4096, True) for i in range(300)]
+        done = drive(state, requests)
+        check_tables(state)
+        waits[allowed] = max(done[i] - requests[i][0] for i in range(300)), int(state.memory[SUSPENSIONS])
+    assert waits[False][1] == 0 < waits[True][1]
+    assert waits[True][0] < waits[False][0]
+
+
+ENERGY = {
+    **{"array_v": 3.0, "read_ma": 20.0, "program_ma": 30.0, "erase_ma": 25.0},
+    **{"channel_pj_per_bit": 10.0, "host_pj_per_bit": 100.0, "static_w": 2.0},
+}
+
+
+@pytest.mark.uncompiled
+def test_energy_is_that_of_the_operations():
+    p = small(**ENERGY, allocation="PCWD")
+    drive_ = Ssd(p, "filled", 1.0)
+    _, state = lone(p, 0, 8192, False)
+    drive(state, [(1e6, 8 * 4096, 4096, False), (2e6, 4096, 4096, True)])
+    found = MODEL.energy_pj(drive_, state.counts, 3e6)
+    assert found == {
+        "array read": 3 * 20 * (40_000 * 2 + 60_000),
+        "program": 3 * 30 * 200_000,
+        "erase": 0,
+        "channel": 10 * 8 * 4 * 4096,
+        "host": 100 * 8 * 4 * 4096,
+        "static": 2 * 3e9,
+    }
+    assert MODEL.energy_pj(Ssd(small(), "filled", 1.0), state.counts, 1.0) == {}
+    state = make_state(p)
+    ftl.fill(state)
+    drive(state, random_requests(state, 400, write_share=1.0))
+    found = MODEL.energy_pj(drive_, state.counts, 0.0)
+    assert found["erase"] == 3 * 25 * 2_000_000 * ftl.erase_counts(state).sum() > 0
+    programmed = state.counts[COUNTS.index("pages_programmed")]
+    assert 3 * 30 * 200_000 * programmed < found["program"] < 3 * 30 * 600_000 * programmed
+
+
+# --- wear ------------------------------------------------------------------------------------------------------------
+
+
+def test_static_wear_levelling_bounds_the_spread_of_erases_and_costs_writes():
+    spread, amplified = {}, {}
+    for way in ("none", "dynamic", "static"):
+        p = small(blocks_per_plane=64, pages_per_block=32, gc_threshold=0.05, wear_levelling=way, static_wear_gap=8)
+        state = make_state(p)
+        ftl.fill(state)
+        ftl.overwrite_untimed(state, 40 * p.logical_pages, seed=1, hot=0.1, to_hot=1.0)
+        check_tables(state)
+        erased = ftl.erase_counts(state)
+        spread[way] = int((erased.max(axis=1) - erased.min(axis=1)).max())
+        amplified[way] = ftl.write_amplification(state)
+    assert spread["static"] <= 2 * 8 < spread["dynamic"] <= spread["none"]
+    assert amplified["none"] < amplified["static"]
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("way", ["dynamic", "static"])
+def test_pages_are_conserved_where_wear_is_levelled(way):
+    state = make_state(small(wear_levelling=way, static_wear_gap=1))
+    ftl.fill(state)
+    drive(state, random_requests(state, 500, write_share=1.0, pages=40))
+    check_tables(state)
+    assert (state.location != 0).all()
+
+
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
@@ -556,6 +655,10 @@ def test_cost_benefit_is_near_greedy_under_uniform_writes_and_better_under_skewe
         ({"mapping_cache_bytes": 4}, "mapping_cache_bytes 4 holds no entry of 4 bytes"),
         ({"write_cache": True, "write_buffer_bytes": 512}, "write_buffer_bytes 512 is less than a page of 4096"),
         ({"chanels": 4}, "unknown parameter 'chanels'; did you mean 'channels'?"),
+        ({"array_v": 3.3}, "array_v without read_ma; expected all of array_v, read_ma, program_ma"),
+        ({**ENERGY, "read_ma": -1.0}, "read_ma of -1.0; expected a number from 0"),
+        ({"suspend_erase_for_writes": True}, "suspend_erase_for_writes without suspend_erase"),
+        ({"wear_levelling": "all"}, "wear_levelling: Input should be 'none', 'dynamic' or 'static' 'all'"),
         ({"cell": "QLC"}, "cell: Input should be 'SLC', 'MLC' or 'TLC' 'QLC'"),
     ],
 )

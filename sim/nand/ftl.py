@@ -3,8 +3,8 @@
 `sim.nand.mapping` puts reads, programs and erases between these steps; `overwrite_untimed` runs them on their
 own. Logical pages belong to planes for good (static allocation, in an order such as CWDP); within its plane a page goes
 wherever the plane is writing. Each plane writes three blocks at a time: data of the host, data that garbage collection
-moves, and translation pages. Freed blocks are used again in the order in which they were erased, which wears them
-evenly within a plane.
+moves, and translation pages. Freed blocks are used again in the order in which they were erased, unless wear is
+levelled: then the least worn one is next.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from sim.nand.state import (
     HOST,
     HOST_PAGES,
     LOGICAL_PAGES,
+    MOST_ERASES,
     MOVED_PAGES,
     NONE,
     OPEN,
@@ -47,6 +48,7 @@ from sim.nand.state import (
     PREFILLED_SECTORS,
     SECTORS,
     STATE,
+    STATIC,
     STORED_AT,
     STRIDE,
     THRESHOLD,
@@ -57,6 +59,8 @@ from sim.nand.state import (
     TRANSLATION_WRITES,
     VALID,
     VICTIM,
+    WEAR_GAP,
+    WEAR_LEVELLING,
     NandState,
     low_bits,
     rows_of,
@@ -107,11 +111,27 @@ def open_block(memory, plane, stream):
         memory[plane + OPEN_HOST + stream] = NONE
         return
     head = memory[plane + FREE_HEAD]
+    if memory[WEAR_LEVELLING]:
+        _bring_forward(memory, plane, memory[WEAR_LEVELLING] == STATIC and stream == COLLECTED)
     block = memory[plane + FREE_RING + head]
     memory[plane + FREE_HEAD] = head + 1 if head + 1 < memory[BLOCKS] else 0
     memory[plane + FREE_COUNT] -= 1
     memory[plane + OPEN_HOST + stream] = block
     memory[block + STATE] = OPEN
+
+
+@inlined
+def _bring_forward(memory, plane, most_worn):
+    """Let the free block with the most, or the fewest, erases be the next one, of equal ones the first."""
+    ring, blocks = plane + FREE_RING, memory[BLOCKS]
+    head = memory[plane + FREE_HEAD]
+    best = head
+    for i in range(1, memory[plane + FREE_COUNT]):
+        at = (head + i) % blocks
+        more = memory[memory[ring + at] + ERASE_COUNT] - memory[memory[ring + best] + ERASE_COUNT]
+        if (more if most_worn else -more) > 0:
+            best = at
+    memory[ring + head], memory[ring + best] = memory[ring + best], memory[ring + head]
 
 
 @inlined
@@ -202,6 +222,7 @@ def needs_collection(memory, plane):
 def choose_victim(memory, plane):
     """The full block to collect, as a row, NONE where every page of every one is valid.
 
+    With static wear levelling, one that was erased far less often than the plane's most worn block goes first.
     Greedy: with the fewest valid pages. Cost-benefit: with the largest age (1 - u) / 2u, where u is the share of valid
     pages and age is counted in blocks filled since (Kawaguchi et al., A Flash-Memory Based File System, USENIX 1995).
     """
@@ -209,6 +230,10 @@ def choose_victim(memory, plane):
     low = (
         memory[BLOCK_ROWS] + (plane - memory[PLANE_ROWS]) // (FREE_RING + memory[BLOCKS]) * memory[BLOCKS] * BLOCK_WORDS
     )
+    if memory[WEAR_LEVELLING] == STATIC:
+        least_worn = _least_worn(memory, low)
+        if least_worn != NONE and memory[plane + MOST_ERASES] - memory[least_worn + ERASE_COUNT] > memory[WEAR_GAP]:
+            return least_worn
     best, fewest, most = np.int64(NONE), pages, 0.0
     for block in range(low, low + memory[BLOCKS] * BLOCK_WORDS, BLOCK_WORDS):
         valid = memory[block + VALID]
@@ -226,6 +251,16 @@ def choose_victim(memory, plane):
 
 
 @inlined
+def _least_worn(memory, low):
+    """The full block with the fewest erases of the plane whose blocks begin at `low`."""
+    best = np.int64(NONE)
+    for block in range(low, low + memory[BLOCKS] * BLOCK_WORDS, BLOCK_WORDS):
+        if memory[block + STATE] == FULL and (best == NONE or memory[block + ERASE_COUNT] < memory[best + ERASE_COUNT]):
+            best = np.int64(block)
+    return best
+
+
+@inlined
 def begin_collection(memory, plane, block):
     memory[block + STATE] = VICTIM
     memory[plane + COLLECTING] = block
@@ -239,6 +274,7 @@ def free_victim(memory, plane):
     memory[block + FILL] = 0
     memory[block + STATE] = FREE
     memory[block + ERASE_COUNT] += 1
+    memory[plane + MOST_ERASES] = max(memory[plane + MOST_ERASES], memory[block + ERASE_COUNT])
     tail = (memory[plane + FREE_HEAD] + memory[plane + FREE_COUNT]) % memory[BLOCKS]
     memory[plane + FREE_RING + tail] = block
     memory[plane + FREE_COUNT] += 1

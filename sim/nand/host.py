@@ -10,6 +10,8 @@ from sim.kernels.compile import inlined, subroutine
 from sim.kernels.event_heap import push
 from sim.nand.parameters import SECTOR_BYTES
 from sim.nand.state import (
+    ACCEPTED,
+    CONTINUED,
     DONE,
     DOWN_FREE,
     FETCHED,
@@ -23,6 +25,8 @@ from sim.nand.state import (
     NONE,
     NOW,
     PAGES_IN_FLIGHT,
+    PAGES_PER_REQUEST,
+    QUEUE_DEPTH,
     READ_BYTES,
     READ_REQUESTS,
     SECTOR_COUNT,
@@ -109,12 +113,27 @@ def pages_of(memory, request):
     return (first + memory[request + SECTOR_COUNT] - 1) // sectors - first // sectors + 1
 
 
+@inlined
+def held_pages(memory, request):
+    """How many pages of a request may be under way at once: all of them, unless it is larger than the queue."""
+    return min(pages_of(memory, request), memory[QUEUE_DEPTH] * PAGES_PER_REQUEST)
+
+
+@inlined
+def room_of(memory, request):
+    """Up to which of its pages a request may go on: those are done, under way, or may be begun."""
+    pages = pages_of(memory, request)
+    return min(pages, pages - memory[request + LEFT] + held_pages(memory, request))
+
+
 @subroutine
 def pages_done(state, request, pages):
     """So many pages of the request are read, programmed or in DRAM; with the last one it is complete."""
     memory = state.memory
     memory[request + LEFT] -= pages
     if memory[request + LEFT]:
+        if memory[request + ACCEPTED] < pages_of(memory, request):
+            memory[CONTINUED] = request
         return
     size_bytes = memory[request + SECTOR_COUNT] * SECTOR_BYTES
     if memory[request + IS_WRITE]:
@@ -137,6 +156,6 @@ def complete(state, request):
     state.done_ticket[memory[DONE]] = memory[request + TICKET]
     state.done_ns[memory[DONE]] = state.real[NOW]
     memory[DONE] += 1
-    memory[PAGES_IN_FLIGHT] -= pages_of(memory, request)
+    memory[PAGES_IN_FLIGHT] -= held_pages(memory, request)
     _hold_link(state, DOWN_FREE, DOORBELL_BYTES)
     give_row(memory, FREE_REQUEST, request)

@@ -28,6 +28,7 @@ from sim.nand.host import (
     UNIT_DONE,
     complete,
     fetch,
+    held_pages,
     kind_and_row,
     pages_done,
     pages_of,
@@ -42,6 +43,7 @@ from sim.nand.state import (
     ARRIVALS,
     BUFFER_HAS_ROOM,
     BUSY,
+    CONTINUED,
     DEPARTING,
     DONE,
     FETCH_LIMIT,
@@ -80,14 +82,15 @@ from sim.nand.state import (
 )
 from sim.nand.transactions import enqueue, touch
 from sim.nand.units import data_sent, serve_touched, unit_done
-from sim.nand.write_cache import accept_writes, begin_read, begin_write, unbuffer
+from sim.nand.write_cache import accept_writes, begin, go_on, unbuffer
 
 
 def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
     """Take in a request of whole sectors; False, with nothing changed, where the queue is full.
 
-    The queue holds `queue_depth` requests of 17 pages each on average. An address beyond the capacity wraps around; a
-    request that begins or ends inside a sector takes all of it.
+    The queue holds `queue_depth` requests of 17 pages each on average; a larger request takes all of it, and streams
+    through it. An address beyond the capacity wraps around; a request that begins or ends inside a sector takes all
+    of it.
     """
     memory = state.memory
     request = memory[FREE_REQUEST]
@@ -96,14 +99,14 @@ def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
     first = address // SECTOR_BYTES
     memory[request + SECTOR_COUNT] = max(1, (address + size_bytes + SECTOR_BYTES - 1) // SECTOR_BYTES - first)
     memory[request + FIRST_SECTOR] = first % (memory[LOGICAL_PAGES] * memory[SECTORS])
-    pages = pages_of(memory, request)
-    if memory[PAGES_IN_FLIGHT] + pages > memory[QUEUE_DEPTH] * PAGES_PER_REQUEST:
+    held = held_pages(memory, request)
+    if memory[PAGES_IN_FLIGHT] + held > memory[QUEUE_DEPTH] * PAGES_PER_REQUEST:
         return False
     take_row(memory, FREE_REQUEST)
     memory[request + TICKET], memory[request + IS_WRITE] = ticket, is_write
-    memory[request + LEFT], memory[request + ACCEPTED] = pages, 0
+    memory[request + LEFT], memory[request + ACCEPTED] = pages_of(memory, request), 0
     state.real[request + ARRIVAL] = max(arrival_ns, state.real[NOW])
-    memory[PAGES_IN_FLIGHT] += pages
+    memory[PAGES_IN_FLIGHT] += held
     append(memory, request, ARRIVALS)
     return True
 
@@ -200,6 +203,8 @@ def _settle(state):
                 give_row(memory, FREE_TRANSACTION, one)
         elif memory[SHORT_PLANES] != NONE:
             collect(state)
+        elif memory[CONTINUED] != NONE:
+            go_on(state)
         elif memory[BUFFER_HAS_ROOM]:
             accept_writes(state)
         else:
@@ -220,11 +225,11 @@ def _host_event(state, kind, request):
         if memory[request + IS_WRITE]:
             send_up(state, ASKING_BYTES, DATA_ASKED, request)
         else:
-            begin_read(state, request)
+            begin(state, request)
     elif kind == DATA_ASKED:
         send_down(state, memory[request + SECTOR_COUNT] * SECTOR_BYTES, DATA_HERE, request)
     elif kind == DATA_HERE:
-        begin_write(memory, request)
+        begin(state, request)
     elif kind == COMPLETED:
         complete(state, request)
     else:

@@ -48,7 +48,10 @@ HEADER = (
     FETCH_LIMIT,
     SUSPEND_PROGRAM,
     SUSPEND_ERASE,
+    SUSPEND_FOR_WRITES,
     MOST_SUSPENDS,
+    WEAR_LEVELLING,
+    WEAR_GAP,
     TRANSLATION_READ_BYTES,
     LINK_LANES,
     TLP_PAYLOAD,
@@ -56,7 +59,7 @@ HEADER = (
     DRAM_ROW,
     CHAIN_MASK,  # of the number of a page in its block: which of its unit's chains it is in
     STRIDE,  # of channel, chip, die and plane: divisor and modulus of a page number, planes below it
-) = tuple(range(32))
+) = tuple(range(35))
 _AFTER_STRIDE = STRIDE + 12
 (
     # addresses of the first rows
@@ -85,6 +88,7 @@ _AFTER_STRIDE = STRIDE + 12
     _3,
     BUFFERED_SECTORS,
     BUFFER_HAS_ROOM,  # maybe, for what is unbuffered
+    CONTINUED,  # the request that is larger than the queue and has room to go on, NONE where there is none
     READY,  # transactions that only wait for their flash page
     _8,
     SHORT_PLANES,  # a stack of planes that may have to collect garbage
@@ -113,6 +117,13 @@ _AFTER_STRIDE = STRIDE + 12
     BLOCKS_ERASED,
     MULTI_PLANE_COMMANDS,
     SUSPENSIONS,
+    CHANNEL_BYTES,
+    READ_OF_KIND,  # pages read, by kind of page, then pages programmed
+    _10,
+    _11,
+    PROGRAMMED_OF_KIND,
+    _12,
+    _13,
     # times, in `real`
     NOW,
     UP_FREE,
@@ -131,13 +142,14 @@ _AFTER_STRIDE = STRIDE + 12
     _6,
     _7,
     ARRAY_NS,  # by operation, of three kinds of page
-) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 68))
+) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 76))
 COUNTS = (
     *("read_requests", "write_requests", "read_bytes", "write_bytes", "mapping_hits", "mapping_misses", "buffer_hits"),
     *("host_pages", "moved_pages", "translation_writes", "collections", "erases", "writes_stalled"),
     *("read_commands", "program_commands", "erase_commands", "pages_read", "pages_programmed", "blocks_erased"),
-    *("multi_plane_commands", "suspensions"),
-)  # names of READ_REQUESTS to SUSPENSIONS
+    *("multi_plane_commands", "suspensions", "channel_bytes", "pages_read_0", "pages_read_1", "pages_read_2"),
+    *("pages_programmed_0", "pages_programmed_1", "pages_programmed_2"),
+)  # names of READ_REQUESTS and what follows; the last of each kind of page, as a block's pages repeat them
 COMMAND_NS = ARRAY_NS + 9  # by operation, of commands of one plane and more
 _HEADER_WORDS = COMMAND_NS + 3 * MOST_PLANES
 
@@ -152,8 +164,8 @@ UNIT_WORDS = QUEUES + 2 * 9  # a list for each operation and source
 BUSY, TURN, MOVING, QUEUED, IS_TOUCHED, FIRST_UNIT, OUT = range(7)
 CHANNEL_WORDS = OUT + 2 * 3  # a list for each source
 FREE_HEAD, FREE_COUNT, OPEN_HOST, OPEN_COLLECTED, OPEN_TRANSLATION, COLLECTING, TO_MOVE, STALLED = range(8)
-NEXT_SHORT, IS_SHORT = STALLED + 2, STALLED + 3
-FREE_RING = STALLED + 4  # as many words as blocks
+NEXT_SHORT, IS_SHORT, MOST_ERASES = STALLED + 2, STALLED + 3, STALLED + 4
+FREE_RING = STALLED + 5  # as many words as blocks
 VALID, FILL, STATE, ERASE_COUNT, CLOSED_AT, FIRST_PAGE, BLOCK_WORDS = range(7)
 STORED_AT, ARRIVING, _9, DEPARTING, DIRTY, TRANSLATION_WORDS = range(
     6
@@ -165,6 +177,7 @@ READ, PROGRAM, ERASE = range(3)  # what it does
 HOST, COLLECTED, TRANSLATION = range(3)  # what an open block holds
 FREE, OPEN, FULL, VICTIM = range(4)  # what a block is
 GREEDY, COST_BENEFIT = range(2)
+DYNAMIC, STATIC = range(1, 3)  # wear levelling
 
 
 class NandState(NamedTuple):
@@ -224,7 +237,7 @@ def make_state(parameters: NandParameters) -> NandState:
         location=np.zeros(p.logical_pages, np.int32),
         owner=np.zeros(p.physical_pages, np.int32),
         sectors=np.zeros(p.logical_pages, "int64" if bits == 64 else f"uint{bits}"),
-        counts=memory[READ_REQUESTS : SUSPENSIONS + 1],
+        counts=memory[READ_REQUESTS : READ_REQUESTS + len(COUNTS)],
         done_ticket=np.zeros(p.queue_depth, np.int64),
         done_ns=np.zeros(p.queue_depth),
         # one for each request on the link, for each part of one in DRAM, those of units and channels, and those of
@@ -263,7 +276,10 @@ def _configure(memory: np.ndarray, p: NandParameters, units: int) -> None:
         FETCH_LIMIT: p.fetch_limit,
         SUSPEND_PROGRAM: p.suspend_program,
         SUSPEND_ERASE: p.suspend_erase,
+        SUSPEND_FOR_WRITES: p.suspend_erase_for_writes,
         MOST_SUSPENDS: p.most_suspends,
+        WEAR_LEVELLING: {"none": 0, "dynamic": DYNAMIC, "static": STATIC}[p.wear_levelling],
+        WEAR_GAP: p.static_wear_gap,
         TRANSLATION_READ_BYTES: p.translation_read_bytes,
         LINK_LANES: p.link_lanes,
         TLP_PAYLOAD: p.tlp_payload_bytes,
@@ -275,7 +291,7 @@ def _configure(memory: np.ndarray, p: NandParameters, units: int) -> None:
         memory[at] = value
     for at in (ARRIVALS, UNFETCHED, UNBUFFERED, READY):
         memory[at : at + 2] = NONE
-    memory[SHORT_PLANES] = NONE
+    memory[[SHORT_PLANES, CONTINUED]] = NONE
     counts = {"C": p.channels, "W": p.chips_per_channel, "D": p.dies_per_chip, "P": p.planes_per_die}
     divisors, divisor = {}, 1
     for letter in p.allocation:

@@ -5,7 +5,7 @@ a read holds it until the last byte has left. A channel moves one thing at a tim
 before the host's, before garbage collection's), then new commands, the units in turn. A unit prefers mapping reads,
 then host reads, then programs, then erases; garbage collection comes after the host until a plane of the unit is nearly
 out of free blocks, then before it. Transactions to the same page number in several planes of a die make one multi-plane
-command. A read may suspend a program or an erase that has long to go.
+command. A read may suspend a program or an erase that has long to go, a write an erase.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sim.nand.state import (
     BYTES,
     CHAIN_NEXT,
     CHANNEL,
+    CHANNEL_BYTES,
     CHANNEL_NS_PER_BYTE,
     CHANNEL_ROWS,
     CHANNEL_WORDS,
@@ -63,11 +64,13 @@ from sim.nand.state import (
     QUEUES,
     READ,
     READ_COMMANDS,
+    READ_OF_KIND,
     REMAINING,
     SOURCE,
     STALLED,
     SUSPEND_COMMAND_NS,
     SUSPEND_ERASE,
+    SUSPEND_FOR_WRITES,
     SUSPEND_NS,
     SUSPEND_PROGRAM,
     SUSPENDED,
@@ -119,6 +122,7 @@ def _serve(state, channel):
             one = pop(memory, waiting)
             memory[channel + BUSY], memory[channel + MOVING] = 1, one
             end_ns = real[NOW] + memory[one + BYTES] * real[CHANNEL_NS_PER_BYTE]
+            memory[CHANNEL_BYTES] += memory[one + BYTES]
             push(state.heap, end_ns, event_code(DATA_SENT, channel))
             return
     units, turn = memory[UNITS_PER_CHANNEL], memory[channel + TURN]
@@ -145,9 +149,8 @@ def _issue(state, channel, unit):
         if first == NONE:
             return False
     else:
-        first = _MAPPING_READ if _waits(memory, unit, _MAPPING_READ) else _HOST_READ
-        second = _if_waits(memory, unit, _HOST_READ) if first == _MAPPING_READ else NONE
-        if not _waits(memory, unit, first) or not _may_suspend(memory, real, unit):
+        first, second = _choose_urgent(memory, unit)
+        if first == NONE or not _may_suspend(memory, real, unit):
             return False
         suspension_ns = _suspend(memory, real, unit)
     op = first // 3
@@ -158,9 +161,12 @@ def _issue(state, channel, unit):
     if op == PROGRAM:
         while one != NONE:
             sent_ns += memory[one + BYTES] * real[CHANNEL_NS_PER_BYTE]
+            memory[CHANNEL_BYTES] += memory[one + BYTES]
             one = memory[one + NEXT]
     memory[READ_COMMANDS + op] += 1
     memory[PAGES_READ + op] += planes
+    if op != ERASE:
+        memory[READ_OF_KIND + 3 * op + kind] += planes
     memory[MULTI_PLANE_COMMANDS] += planes > 1
     memory[channel + QUEUED] -= planes
     memory[channel + BUSY] = 1
@@ -288,6 +294,18 @@ def _rest(state, unit):
     memory[unit + DOING], memory[unit + OPERATION] = WORKING, memory[unit + SUSPENDED_OPERATION]
     real[unit + FINISH] = real[NOW] + real[unit + REMAINING]
     push(state.heap, real[unit + FINISH], event_code(UNIT_DONE, unit))
+
+
+@inlined
+def _choose_urgent(memory, unit):
+    """As `_choose`, of what may suspend an operation: reads, and the host's writes an erase, where they may."""
+    if _waits(memory, unit, _MAPPING_READ):
+        return _MAPPING_READ, _if_waits(memory, unit, _HOST_READ)
+    if _waits(memory, unit, _HOST_READ):
+        return _HOST_READ, np.int64(NONE)
+    if memory[SUSPEND_FOR_WRITES] and memory[unit + OPERATION] == ERASE:
+        return _if_waits(memory, unit, _HOST_PROGRAM), np.int64(NONE)
+    return np.int64(NONE), np.int64(NONE)
 
 
 # --- ends ------------------------------------------------------------------------------------------------------------
