@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim import units
-from sim.commands import output
+from sim.commands import csd_operations, output
+from sim.csd.operations import is_operation
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def probe(
     as_json: bool,
 ) -> None:
     """Raises InputError for what cannot be probed so, or a folder that cannot be written."""
+    if is_operation(pattern):
+        settings = {key: _value(text) for key, text in changes.items()}
+        csd_operations.operate(device, pattern, outstanding, size, read_ratio, seed, settings, as_json)
+        return
     from sim.probing import probe as probe_device
     from sim.traffic import Load
 

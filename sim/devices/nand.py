@@ -53,14 +53,19 @@ def init(parameters: Ssd) -> NandState:
 
 def of_device(device: Device, changes: Mapping[str, Any]) -> Ssd:
     """The drive of a device file, with `changes` over its parameters. Raises InputError."""
-    given = {**device.parameters, **changes}
+    return of_parameters(device.name, {**device.parameters, **changes})
+
+
+def of_parameters(device: str, given: Mapping[str, Any]) -> Ssd:
+    """The drive of these parameters, of the device of this name. Raises InputError."""
+    given = dict(given)
     condition, occupancy = given.pop("condition", "filled"), given.pop("occupancy", 1.0)
     if condition not in _CONDITIONS:
         raise InputError("condition is", value=condition, expected="new, filled or steady", candidates=_CONDITIONS)
     if isinstance(occupancy, bool | str) or not 0 < occupancy <= 1:
         raise InputError("occupancy is", value=occupancy, expected="above 0, 1 at most")
     if "flash_set" not in given:
-        raise InputError(f"device {device.name!r}: no parameter 'flash_set'", expected="one of hardware_profiles/flash")
+        raise InputError(f"device {device!r}: no parameter 'flash_set'", expected="one of hardware_profiles/flash")
     return Ssd(load_parameters(given.pop("flash_set"), **given), condition, float(occupancy))
 
 

@@ -17,7 +17,14 @@ from sim.nand.state import (
     FETCHED,
     FIRST_SECTOR,
     FREE_REQUEST,
+    FROM_LINK,
     HEAD,
+    INTERNAL_BUSY,
+    INTERNAL_BY_LINK,
+    INTERNAL_BYTES,
+    INTERNAL_FREE,
+    INTERNAL_NS_PER_BYTE,
+    INTERNAL_PAGE_BYTES,
     IS_WRITE,
     LEFT,
     LINK_LANES,
@@ -26,6 +33,7 @@ from sim.nand.state import (
     NOW,
     PAGES_IN_FLIGHT,
     PAGES_PER_REQUEST,
+    PATH,
     QUEUE_DEPTH,
     READ_BYTES,
     READ_REQUESTS,
@@ -35,6 +43,7 @@ from sim.nand.state import (
     TLP_OVERHEAD,
     TLP_PAYLOAD,
     UNFETCHED,
+    UP_BUSY,
     UP_FREE,
     WRITE_BYTES,
     WRITE_REQUESTS,
@@ -70,7 +79,7 @@ def kind_and_row(code):
 
 
 @inlined
-def _link_ns(state, payload_bytes):
+def link_ns(state, payload_bytes):
     memory = state.memory
     lanes = memory[LINK_LANES]
     if lanes == 0:
@@ -81,23 +90,25 @@ def _link_ns(state, payload_bytes):
 
 
 @inlined
-def _hold_link(state, way, payload_bytes):
+def hold_link(state, way, payload_bytes):
     """Queue a message; return when it is across. way: UP_FREE towards the host, DOWN_FREE towards the device."""
-    end_ns = max(state.real[NOW], state.real[way]) + _link_ns(state, payload_bytes)
+    busy_ns = link_ns(state, payload_bytes)
+    end_ns = max(state.real[NOW], state.real[way]) + busy_ns
     state.real[way] = end_ns
+    state.real[way - UP_FREE + UP_BUSY] += busy_ns
     return end_ns
 
 
 @subroutine
 def send_down(state, payload_bytes, kind, request):
     """Queue a message to the device, whose arrival is the event."""
-    push(state.heap, _hold_link(state, DOWN_FREE, payload_bytes), event_code(kind, request))
+    push(state.heap, hold_link(state, DOWN_FREE, payload_bytes), event_code(kind, request))
 
 
 @subroutine
 def send_up(state, payload_bytes, kind, request):
     """Queue a message to the host, likewise."""
-    push(state.heap, _hold_link(state, UP_FREE, payload_bytes), event_code(kind, request))
+    push(state.heap, hold_link(state, UP_FREE, payload_bytes), event_code(kind, request))
 
 
 @inlined
@@ -136,13 +147,16 @@ def pages_done(state, request, pages):
             memory[CONTINUED] = request
         return
     size_bytes = memory[request + SECTOR_COUNT] * SECTOR_BYTES
+    if memory[request + PATH] != FROM_LINK:
+        _to_engine(state, request, size_bytes)
+        return
     if memory[request + IS_WRITE]:
         memory[WRITE_REQUESTS] += 1
         memory[WRITE_BYTES] += size_bytes
     else:
         memory[READ_REQUESTS] += 1
         memory[READ_BYTES] += size_bytes
-        _hold_link(state, UP_FREE, size_bytes)
+        hold_link(state, UP_FREE, size_bytes)
     memory[FETCHED] -= 1
     if memory[UNFETCHED + HEAD] != NONE:
         fetch(state, pop(memory, UNFETCHED))
@@ -150,12 +164,29 @@ def pages_done(state, request, pages):
 
 
 @inlined
+def _to_engine(state, request, size_bytes):
+    """Send what was read to the engine inside the device, over a path of its own or over the device's link."""
+    memory, real = state.memory, state.real
+    memory[INTERNAL_BYTES] += size_bytes
+    if memory[INTERNAL_PAGE_BYTES]:
+        size_bytes = min(size_bytes, pages_of(memory, request) * memory[INTERNAL_PAGE_BYTES])
+    if memory[request + PATH] == INTERNAL_BY_LINK:
+        send_up(state, size_bytes, COMPLETED, request)
+        return
+    busy_ns = size_bytes * real[INTERNAL_NS_PER_BYTE]
+    real[INTERNAL_FREE] = max(real[NOW], real[INTERNAL_FREE]) + busy_ns
+    real[INTERNAL_BUSY] += busy_ns
+    push(state.heap, real[INTERNAL_FREE], event_code(COMPLETED, request))
+
+
+@inlined
 def complete(state, request):
-    """The host has the completion, and says so with a doorbell."""
+    """The host has the completion, and says so with a doorbell; or the engine has its data."""
     memory = state.memory
     state.done_ticket[memory[DONE]] = memory[request + TICKET]
     state.done_ns[memory[DONE]] = state.real[NOW]
     memory[DONE] += 1
     memory[PAGES_IN_FLIGHT] -= held_pages(memory, request)
-    _hold_link(state, DOWN_FREE, DOORBELL_BYTES)
+    if memory[request + PATH] == FROM_LINK:
+        hold_link(state, DOWN_FREE, DOORBELL_BYTES)
     give_row(memory, FREE_REQUEST, request)

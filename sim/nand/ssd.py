@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from sim.kernels.compile import inlined, subroutine
-from sim.kernels.event_heap import next_event_ns, take
+from sim.kernels.event_heap import next_event_ns, push, take
 from sim.nand.ftl import translation_row
 from sim.nand.host import (
     ASKING_BYTES,
@@ -27,6 +27,7 @@ from sim.nand.host import (
     IN_DRAM,
     UNIT_DONE,
     complete,
+    event_code,
     fetch,
     held_pages,
     kind_and_row,
@@ -53,6 +54,7 @@ from sim.nand.state import (
     FREE_TRANSACTION,
     FROM_COLLECTION,
     FROM_HOST,
+    FROM_LINK,
     HEAD,
     IS_WRITE,
     LEFT,
@@ -65,6 +67,7 @@ from sim.nand.state import (
     PAGE_OWNER,
     PAGES_IN_FLIGHT,
     PAGES_PER_REQUEST,
+    PATH,
     QUEUE_DEPTH,
     READ,
     READY,
@@ -92,6 +95,12 @@ def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
     through it. An address beyond the capacity wraps around; a request that begins or ends inside a sector takes all
     of it.
     """
+    return take_in(state, ticket, arrival_ns, address, size_bytes, is_write, FROM_LINK)
+
+
+@subroutine
+def take_in(state, ticket, arrival_ns, address, size_bytes, is_write, path):
+    """As `submit`, of a request that comes from the host or from an engine inside the device, which only reads."""
     memory = state.memory
     request = memory[FREE_REQUEST]
     if request == NONE:
@@ -103,7 +112,7 @@ def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
     if memory[PAGES_IN_FLIGHT] + held > memory[QUEUE_DEPTH] * PAGES_PER_REQUEST:
         return False
     take_row(memory, FREE_REQUEST)
-    memory[request + TICKET], memory[request + IS_WRITE] = ticket, is_write
+    memory[request + TICKET], memory[request + IS_WRITE], memory[request + PATH] = ticket, is_write, path
     memory[request + LEFT], memory[request + ACCEPTED] = pages_of(memory, request), 0
     state.real[request + ARRIVAL] = max(arrival_ns, state.real[NOW])
     memory[PAGES_IN_FLIGHT] += held
@@ -141,7 +150,11 @@ def step(state, until_ns):
         if real[first + ARRIVAL] > until_ns:
             return False
         real[NOW] = real[first + ARRIVAL]
-        send_down(state, DOORBELL_BYTES, DOORBELL, pop(memory, ARRIVALS))
+        pop(memory, ARRIVALS)
+        if memory[first + PATH] == FROM_LINK:
+            send_down(state, DOORBELL_BYTES, DOORBELL, first)
+            return True
+        push(state.heap, real[NOW], event_code(DATA_HERE, first))  # it needs no message
         return True
     if at_ns > until_ns or at_ns == np.inf:
         return False

@@ -88,6 +88,7 @@ _AFTER_STRIDE = STRIDE + 12
     _3,
     BUFFERED_SECTORS,
     BUFFER_HAS_ROOM,  # maybe, for what is unbuffered
+    INTERNAL_PAGE_BYTES,  # of a page that an engine reads, what crosses the channel; 0: what was asked for
     CONTINUED,  # the request that is larger than the queue and has room to go on, NONE where there is none
     READY,  # transactions that only wait for their flash page
     _8,
@@ -100,6 +101,7 @@ _AFTER_STRIDE = STRIDE + 12
     WRITE_REQUESTS,
     READ_BYTES,
     WRITE_BYTES,
+    INTERNAL_BYTES,
     MAPPING_HITS,
     MAPPING_MISSES,
     BUFFER_HITS,
@@ -129,6 +131,13 @@ _AFTER_STRIDE = STRIDE + 12
     UP_FREE,
     DOWN_FREE,
     DRAM_FREE,
+    INTERNAL_FREE,
+    UP_BUSY,  # how long each has worked so far: the link both ways, the path to the engine, all channels, all units
+    DOWN_BUSY,
+    INTERNAL_BUSY,
+    CHANNELS_BUSY,
+    ARRAYS_BUSY,
+    INTERNAL_NS_PER_BYTE,
     CHANNEL_NS_PER_BYTE,
     LINK_NS_PER_CYCLE,
     DRAM_NS_PER_BYTE,
@@ -142,9 +151,10 @@ _AFTER_STRIDE = STRIDE + 12
     _6,
     _7,
     ARRAY_NS,  # by operation, of three kinds of page
-) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 76))
+) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 85))
 COUNTS = (
-    *("read_requests", "write_requests", "read_bytes", "write_bytes", "mapping_hits", "mapping_misses", "buffer_hits"),
+    *("read_requests", "write_requests", "read_bytes", "write_bytes", "internal_bytes"),
+    *("mapping_hits", "mapping_misses", "buffer_hits"),
     *("host_pages", "moved_pages", "translation_writes", "collections", "erases", "writes_stalled"),
     *("read_commands", "program_commands", "erase_commands", "pages_read", "pages_programmed", "blocks_erased"),
     *("multi_plane_commands", "suspensions", "channel_bytes", "pages_read_0", "pages_read_1", "pages_read_2"),
@@ -157,7 +167,7 @@ HEAD, TAIL = range(2)  # of a list
 # rows
 NEXT, SOURCE, OP, OF_REQUEST, PAGE_OWNER, FLASH_PAGE, PLANE, BYTES, BITMAP, THEN = range(10)
 BEFORE, CHAIN_NEXT, CHAIN_BEFORE, TRANSACTION_WORDS = range(10, 14)  # of what waits at a unit: in its queue, its chain
-_NEXT, TICKET, FIRST_SECTOR, SECTOR_COUNT, IS_WRITE, LEFT, ACCEPTED, ARRIVAL, REQUEST_WORDS = range(9)
+_NEXT, TICKET, FIRST_SECTOR, SECTOR_COUNT, IS_WRITE, LEFT, ACCEPTED, ARRIVAL, PATH, REQUEST_WORDS = range(10)
 CHANNEL, DOING, OPERATION, ACTIVE, TO_SEND, SUSPENDED, SUSPENDED_OPERATION, TIMES_SUSPENDED = range(8)
 FINISH, REMAINING, FIRST_PLANE, QUEUES = range(8, 12)
 UNIT_WORDS = QUEUES + 2 * 9  # a list for each operation and source
@@ -173,6 +183,7 @@ STORED_AT, ARRIVING, _9, DEPARTING, DIRTY, TRANSLATION_WORDS = range(
 NEWER, OLDER, ENTRY_PAGE, NEXT_DIRTY, IS_DIRTY, ENTRY_WORDS = range(6)
 
 FROM_MAPPING, FROM_HOST, FROM_COLLECTION = range(3)  # where a transaction is from
+FROM_LINK, INTERNAL, INTERNAL_BY_LINK = range(3)  # how a request comes and where its data goes: PATH
 READ, PROGRAM, ERASE = range(3)  # what it does
 HOST, COLLECTED, TRANSLATION = range(3)  # what an open block holds
 FREE, OPEN, FULL, VICTIM = range(4)  # what a block is

@@ -18,6 +18,7 @@ from sim.nand.host import COMMAND_SENT, DATA_SENT, UNIT_DONE, event_code
 from sim.nand.state import (
     ACTIVE,
     ARRAY_NS,
+    ARRAYS_BUSY,
     BLOCKS,
     BUSY,
     BYTES,
@@ -27,6 +28,7 @@ from sim.nand.state import (
     CHANNEL_NS_PER_BYTE,
     CHANNEL_ROWS,
     CHANNEL_WORDS,
+    CHANNELS_BUSY,
     COMMAND_NS,
     DOING,
     ERASE,
@@ -121,9 +123,10 @@ def _serve(state, channel):
         if memory[waiting + HEAD] != NONE:
             one = pop(memory, waiting)
             memory[channel + BUSY], memory[channel + MOVING] = 1, one
-            end_ns = real[NOW] + memory[one + BYTES] * real[CHANNEL_NS_PER_BYTE]
+            busy_ns = memory[one + BYTES] * real[CHANNEL_NS_PER_BYTE]
             memory[CHANNEL_BYTES] += memory[one + BYTES]
-            push(state.heap, end_ns, event_code(DATA_SENT, channel))
+            real[CHANNELS_BUSY] += busy_ns
+            push(state.heap, real[NOW] + busy_ns, event_code(DATA_SENT, channel))
             return
     units, turn = memory[UNITS_PER_CHANNEL], memory[channel + TURN]
     for _ in range(units):
@@ -163,6 +166,9 @@ def _issue(state, channel, unit):
             sent_ns += memory[one + BYTES] * real[CHANNEL_NS_PER_BYTE]
             memory[CHANNEL_BYTES] += memory[one + BYTES]
             one = memory[one + NEXT]
+    array_ns = real[ARRAY_NS + 3 * op + kind]
+    real[CHANNELS_BUSY] += sent_ns - suspension_ns - real[NOW]
+    real[ARRAYS_BUSY] += array_ns
     memory[READ_COMMANDS + op] += 1
     memory[PAGES_READ + op] += planes
     if op != ERASE:
@@ -171,7 +177,7 @@ def _issue(state, channel, unit):
     memory[channel + QUEUED] -= planes
     memory[channel + BUSY] = 1
     memory[unit + DOING], memory[unit + OPERATION] = WORKING, op
-    real[unit + FINISH] = sent_ns + real[ARRAY_NS + 3 * op + kind]
+    real[unit + FINISH] = sent_ns + array_ns
     push(state.heap, sent_ns, event_code(COMMAND_SENT, channel))
     push(state.heap, real[unit + FINISH], event_code(UNIT_DONE, unit))
     return True

@@ -30,12 +30,15 @@ from sim.nand.state import (
     FIRST_SECTOR,
     FLASH_PAGE,
     FROM_HOST,
+    FROM_LINK,
     HEAD,
+    INTERNAL_PAGE_BYTES,
     IS_WRITE,
     LOGICAL_PAGES,
     NONE,
     NOW,
     PAGE_OWNER,
+    PATH,
     PROGRAM,
     READ,
     SECTOR_COUNT,
@@ -62,7 +65,10 @@ def _part(memory, request, number):
 
 @inlined
 def _new_part(memory, op, request, logical, count, bitmap):
-    one = new_transaction(memory, FROM_HOST, op, request, logical, count * SECTOR_BYTES)
+    size_bytes, most = count * SECTOR_BYTES, memory[INTERNAL_PAGE_BYTES]
+    if most and request != NONE and memory[request + PATH] != FROM_LINK:
+        size_bytes = min(size_bytes, most)
+    one = new_transaction(memory, FROM_HOST, op, request, logical, size_bytes)
     memory[one + BITMAP] = bitmap
     return one
 
