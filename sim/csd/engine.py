@@ -56,8 +56,8 @@ from sim.nand.host import ENTRY_BYTES, hold_link
 from sim.nand.state import DOWN_FREE, FROM_LINK, INTERNAL, INTERNAL_BY_LINK, NOW, UP_FREE
 
 _BEGIN, _FINISH, _CHUNK = -2, -1, 0  # what happens; from _CHUNK on, the number of the chunk that is done
-_advance_ssd = subroutine(ssd.advance)
-_next_of_ssd = subroutine(ssd.next_event)
+_advance_ssd = inlined(ssd.advance)
+_next_of_ssd = inlined(ssd.next_event)
 
 
 def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
