@@ -28,9 +28,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from sim.devices.nand import MODEL  # noqa: E402
 from sim.kernels.compile import kernel  # noqa: E402
-from sim.nand import ftl, ssd  # noqa: E402
+from sim.nand import ftl, preconditioning, ssd  # noqa: E402
 from sim.nand.parameters import SECTOR_BYTES, NandParameters, load_parameters  # noqa: E402
-from sim.nand.state import HOST_PAGES, MOVED_PAGES, NOW, PREFILLED_SECTORS, NandState, low_bits, make_state  # noqa: E402
+from sim.nand.rows import low_bits  # noqa: E402
+from sim.nand.state import HOST_PAGES, MOVED_PAGES, NOW, PREFILLED_SECTORS, NandState, make_state  # noqa: E402
 from sim.traffic import Load, Result, measure_requests  # noqa: E402
 
 MQSIM = "ssd/mqsim_default.csv"
@@ -74,7 +75,7 @@ class _Filled:
 
     def __init__(self, parameters: NandParameters, occupancy: float):
         self.state = make_state(parameters)
-        ftl.fill(self.state, occupancy)
+        preconditioning.fill(self.state, occupancy)
         self.pages = round(occupancy * parameters.logical_pages)
         self.page_sectors = parameters.sectors_per_page
         self.memory, self.location, self.owner = (
@@ -226,10 +227,10 @@ def amplification(over_provisioning: float, policy: str, hot: float = 1.0, to_ho
         mapping_cache_bytes=None,
     )
     state = make_state(p)
-    ftl.fill_steady(state)
-    ftl.overwrite_untimed(state, 4 * p.logical_pages, seed=1, hot=hot, to_hot=to_hot)
+    preconditioning.fill_steady(state)
+    preconditioning.overwrite_untimed(state, 4 * p.logical_pages, seed=1, hot=hot, to_hot=to_hot)
     state.memory[[HOST_PAGES, MOVED_PAGES]] = 0
-    ftl.overwrite_untimed(state, 2 * p.logical_pages, seed=2, hot=hot, to_hot=to_hot)
+    preconditioning.overwrite_untimed(state, 2 * p.logical_pages, seed=2, hot=hot, to_hot=to_hot)
     usable = p.physical_pages - p.planes * p.gc_threshold_blocks * p.pages_per_block  # the others are kept free
     return ftl.write_amplification(state), closed_form_amplification(usable, p.logical_pages)
 

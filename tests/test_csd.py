@@ -20,7 +20,7 @@ from sim.csd.state import ENGINE, HOST, ROUTES, make_state
 from sim.devices.csd import MODEL, of_device
 from sim.devices.nand import Ssd
 from sim.errors import InputError
-from sim.nand import ftl, ssd
+from sim.nand import preconditioning, ssd
 from sim.nand.parameters import make_parameters
 from sim.nand.state import make_state as make_ssd
 from sim.profile import load_device
@@ -68,7 +68,7 @@ def answers(model, state, requests):
 def test_without_operations_it_is_its_ssd():
     csd = drive()
     state, alone = make_state(csd), make_ssd(csd.ssd.nand)
-    ftl.fill(alone)
+    preconditioning.fill(alone)
     requests = random_requests(alone, 120, gap_ns=50_000.0)
     assert answers(engine, state, requests) == answers(ssd, alone, requests)
     assert (state.counts[: alone.counts.size] == alone.counts).all()

@@ -15,7 +15,7 @@ import pytest
 from sim.devices.nand import MODEL, Ssd
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.nand import ftl, ssd
+from sim.nand import ftl, preconditioning, ssd
 from sim.nand.parameters import ALLOCATION_ORDERS, SECTOR_BYTES, load_parameters, make_parameters
 from sim.nand.state import (
     ACTIVE,
@@ -181,7 +181,7 @@ DEVICES = {
 def test_pages_are_conserved_and_every_request_completes_once(device):
     state = make_state(small(**DEVICES[device]))
     check_tables(state)
-    ftl.fill(state)
+    preconditioning.fill(state)
     check_tables(state)
     count = 50 * int(state.memory[PLANES])
     requests = random_requests(state, count, write_share=0.7)
@@ -200,7 +200,7 @@ def test_it_does_not_matter_how_often_one_looks(device):
     results = []
     for every_ns in (math.inf, 777.0, 1e5):
         state = make_state(small(queue_depth=256, **DEVICES[device]))
-        ftl.fill(state, 0.9)
+        preconditioning.fill(state, 0.9)
         requests = random_requests(state, 200, write_share=0.6)
         results.append((drive(state, requests, every_ns), state.memory.copy(), state.owner.copy()))
     for done, _, owner in results[1:]:
@@ -213,7 +213,7 @@ def test_the_same_twice():
     twice = []
     for _ in range(2):
         state = make_state(small(**DEVICES["everything"]))
-        ftl.fill_steady(state, seed=3)
+        preconditioning.fill_steady(state, seed=3)
         check_tables(state)
         twice.append(drive(state, random_requests(state, 150)))
     assert twice[0] == twice[1]
@@ -268,8 +268,8 @@ def command_by_scan(state, unit, first, second):
 @pytest.mark.parametrize("geometry", [{"planes_per_die": 4}, {"dies_per_chip": 2, "die_interleaving": False}])
 def test_commands_are_those_that_a_scan_of_the_queues_gives(geometry):
     state = make_state(small(allocation="PCWD", queue_depth=256, **geometry))
-    ftl.fill(state)
-    ftl.overwrite_untimed(state, 300)
+    preconditioning.fill(state)
+    preconditioning.overwrite_untimed(state, 300)
     sent = [submit(state, i, *one) for i, one in enumerate(random_requests(state, 256, gap_ns=1.0, sectors=24))]
     assert all(sent)
     memory, checked, several = state.memory, 0, 0
@@ -299,7 +299,7 @@ def test_commands_are_those_that_a_scan_of_the_queues_gives(geometry):
 # --- times by hand ---------------------------------------------------------------------------------------------------
 
 
-def lone(parameters, address, size_bytes, is_write, prepare=lambda state: ftl.fill(state)):
+def lone(parameters, address, size_bytes, is_write, prepare=lambda state: preconditioning.fill(state)):
     state = make_state(parameters)
     prepare(state)
     assert submit(state, 5, 1000.0, address, size_bytes, is_write)
@@ -338,7 +338,7 @@ def test_a_write_of_part_of_a_page_reads_the_rest_first():
     took_ns, _ = lone(p, 0, 512, True)
     read = p.read_command_ns(1) + 40_000 + 4096 * p.channel_ns_per_byte
     assert took_ns == pytest.approx(read + p.program_command_ns(1) + 4096 * p.channel_ns_per_byte + 200_000)
-    whole_ns, _ = lone(p, 0, 512, True, lambda state: ftl.fill(state, sectors=1))
+    whole_ns, _ = lone(p, 0, 512, True, lambda state: preconditioning.fill(state, sectors=1))
     assert whole_ns == pytest.approx(p.program_command_ns(1) + 512 * p.channel_ns_per_byte + 200_000)
 
 
@@ -362,7 +362,7 @@ def test_a_read_of_what_was_never_written_touches_no_flash():
 def test_mapping_entries_are_cached_and_dirty_ones_written_back():
     p = small(**CACHED)
     state = make_state(p)
-    ftl.fill(state)
+    preconditioning.fill(state)
     entries = p.entries_per_translation_page  # 8
     done = drive(state, [(0.0, 0, 4096, False), (1e6, 0, 4096, False), (2e6, 4096, 4096, False)])
     assert done[1] - 1e6 == pytest.approx(p.read_command_ns(1) + 40_000 + 4096 * p.channel_ns_per_byte)
@@ -392,9 +392,9 @@ def test_a_read_suspends_a_long_operation(operation):
     for suspend in (False, True):
         p = small(**{f"suspend_{operation}": suspend}, **least)
         state = make_state(p)
-        ftl.fill(state, 1.0)
+        preconditioning.fill(state, 1.0)
         if operation == "erase":
-            ftl.overwrite_untimed(state, 400)
+            preconditioning.overwrite_untimed(state, 400)
         rng = np.random.default_rng(4)
         requests = [(i * 3e5, int(rng.integers(0, 400)) * 4096, 4096, i % 2 == 0) for i in range(300)]
         done = drive(state, requests)
@@ -408,7 +408,7 @@ def test_a_read_suspends_a_long_operation(operation):
 def test_a_suspended_program_takes_its_time_and_the_reads():
     p = small(suspend_program=True, least_program_left_ns=10_000.0, suspend_program_ns=5_000.0)
     state = make_state(p)
-    ftl.fill(state)
+    preconditioning.fill(state)
     done = drive(state, [(0.0, 0, 4096, True), (100_000.0, 8 * 4096, 4096, False)])
     suspension = p.suspend_command_ns + 5_000
     read = p.read_command_ns(1) + 60_000 + 4096 * p.channel_ns_per_byte
@@ -421,7 +421,7 @@ def test_a_suspended_program_takes_its_time_and_the_reads():
 @pytest.mark.uncompiled
 def test_writes_wait_where_a_plane_has_no_free_block():
     state = make_state(small(gc_threshold=0.1, over_provisioning=0.3, queue_depth=128))
-    ftl.fill(state)
+    preconditioning.fill(state)
     requests = [(0.0, page * 8 * 4096, 4096, True) for page in np.random.default_rng(0).integers(0, 130, 500)]
     drive(state, requests)
     assert state.memory[WRITES_STALLED] > 0
@@ -470,8 +470,8 @@ def test_a_write_suspends_an_erase_only_where_it_may():
     for allowed in (False, True):
         p = small(suspend_erase=True, suspend_erase_for_writes=allowed, least_erase_left_ns=1e4, suspend_erase_ns=5e3)
         state = make_state(p)
-        ftl.fill(state)
-        ftl.overwrite_untimed(state, 400)
+        preconditioning.fill(state)
+        preconditioning.overwrite_untimed(state, 400)
         rng = np.random.default_rng(4)
         requests = [(i * 3e5, int(rng.integers(0, 400)) * 4096, 4096, True) for i in range(300)]
         done = drive(state, requests)
@@ -504,7 +504,7 @@ def test_energy_is_that_of_the_operations():
     }
     assert MODEL.energy_pj(Ssd(small(), "filled", 1.0), state.counts, 1.0) == {}
     state = make_state(p)
-    ftl.fill(state)
+    preconditioning.fill(state)
     drive(state, random_requests(state, 400, write_share=1.0))
     found = MODEL.energy_pj(drive_, state.counts, 0.0)
     assert found["erase"] == 3 * 25 * 2_000_000 * ftl.erase_counts(state).sum() > 0
@@ -520,8 +520,8 @@ def test_static_wear_levelling_bounds_the_spread_of_erases_and_costs_writes():
     for way in ("none", "dynamic", "static"):
         p = small(blocks_per_plane=64, pages_per_block=32, gc_threshold=0.05, wear_levelling=way, static_wear_gap=8)
         state = make_state(p)
-        ftl.fill(state)
-        ftl.overwrite_untimed(state, 40 * p.logical_pages, seed=1, hot=0.1, to_hot=1.0)
+        preconditioning.fill(state)
+        preconditioning.overwrite_untimed(state, 40 * p.logical_pages, seed=1, hot=0.1, to_hot=1.0)
         check_tables(state)
         erased = ftl.erase_counts(state)
         spread[way] = int((erased.max(axis=1) - erased.min(axis=1)).max())
@@ -534,7 +534,7 @@ def test_static_wear_levelling_bounds_the_spread_of_erases_and_costs_writes():
 @pytest.mark.parametrize("way", ["dynamic", "static"])
 def test_pages_are_conserved_where_wear_is_levelled(way):
     state = make_state(small(wear_levelling=way, static_wear_gap=1))
-    ftl.fill(state)
+    preconditioning.fill(state)
     drive(state, random_requests(state, 500, write_share=1.0, pages=40))
     check_tables(state)
     assert (state.location != 0).all()
@@ -546,7 +546,7 @@ def test_pages_are_conserved_where_wear_is_levelled(way):
 def saturated(p, sectors, count=2000, reads=True, pattern="rand"):
     """Bytes a ns in a closed loop that keeps the device's queue full."""
     state = make_state(p)
-    ftl.fill(state)
+    preconditioning.fill(state)
     size = sectors * SECTOR_BYTES
     load = Load(pattern, float(reads), size, outstanding=p.queue_depth, requests=count, warmup=0)
     return measure(MODEL, state, load, p.capacity_bytes).bandwidth_bytes_per_ns
@@ -572,16 +572,16 @@ def test_programs_of_all_units_bound_writes():
 
 
 @pytest.mark.parametrize("over_provisioning", [0.12, 0.2, 0.3])
-@pytest.mark.parametrize("start", [ftl.fill, ftl.fill_steady])
+@pytest.mark.parametrize("start", [preconditioning.fill, preconditioning.fill_steady])
 def test_write_amplification_is_that_of_the_closed_form(over_provisioning, start):
     shape = {"blocks_per_plane": 512, "pages_per_block": 256, "planes_per_die": 1}
     p = small(over_provisioning=over_provisioning, gc_threshold=0.006, **shape)
     state = make_state(p)
     start(state)
-    settle = 4 if start is ftl.fill else 1
-    ftl.overwrite_untimed(state, settle * p.logical_pages, seed=1)
+    settle = 4 if start is preconditioning.fill else 1
+    preconditioning.overwrite_untimed(state, settle * p.logical_pages, seed=1)
     state.memory[[HOST_PAGES, MOVED_PAGES]] = 0
-    ftl.overwrite_untimed(state, 2 * p.logical_pages, seed=2)
+    preconditioning.overwrite_untimed(state, 2 * p.logical_pages, seed=2)
     check_tables(state)
     usable = p.physical_pages - p.planes * p.gc_threshold_blocks * p.pages_per_block  # the others are kept free
     expected = validate_ssd.closed_form_amplification(usable, p.logical_pages)
@@ -591,7 +591,7 @@ def test_write_amplification_is_that_of_the_closed_form(over_provisioning, start
 def amplified_in_time(p, outstanding, count):
     """Write amplification, and how often each block was erased, in a closed loop of whole-page random writes."""
     state = make_state(p)
-    ftl.fill_steady(state, seed=5)
+    preconditioning.fill_steady(state, seed=5)
     load = Load("rand", 0.0, p.page_bytes, outstanding=outstanding, requests=count, warmup=0)
     measure(MODEL, state, load, p.capacity_bytes)
     check_tables(state)
@@ -601,8 +601,8 @@ def amplified_in_time(p, outstanding, count):
 def test_collection_in_time_amplifies_as_without():
     p = small(blocks_per_plane=64, pages_per_block=32, over_provisioning=0.25, gc_threshold=0.05, queue_depth=64)
     untimed, count = make_state(p), 3 * p.logical_pages
-    ftl.fill_steady(untimed, seed=5)
-    ftl.overwrite_untimed(untimed, count, seed=9)
+    preconditioning.fill_steady(untimed, seed=5)
+    preconditioning.overwrite_untimed(untimed, count, seed=9)
     expected = ftl.write_amplification(untimed)
     one, erased = amplified_in_time(p, 1, count)
     assert one == pytest.approx(expected, rel=0.01)
@@ -614,12 +614,12 @@ def test_collection_in_time_amplifies_as_without():
 def test_a_steady_state_is_steady():
     p = small(blocks_per_plane=256, pages_per_block=64, over_provisioning=0.2, gc_threshold=0.02)
     state = make_state(p)
-    ftl.fill_steady(state)
+    preconditioning.fill_steady(state)
     check_tables(state)
     found = []
     for seed in range(4):
         state.memory[[HOST_PAGES, MOVED_PAGES]] = 0
-        ftl.overwrite_untimed(state, p.logical_pages, seed=seed)
+        preconditioning.overwrite_untimed(state, p.logical_pages, seed=seed)
         found.append(ftl.write_amplification(state))
     assert max(found) < 1.08 * min(found)
 
@@ -685,10 +685,10 @@ def test_only_a_brand_new_device_is_preconditioned():
     state = make_state(small())
     for share in (0.0, 1.5):
         with pytest.raises(InputError, match="occupancy of"):
-            ftl.fill(state, share)
-    ftl.fill(state)
+            preconditioning.fill(state, share)
+    preconditioning.fill(state)
     with pytest.raises(InputError, match="not brand-new"):
-        ftl.fill_steady(state)
+        preconditioning.fill_steady(state)
 
 
 # --- MQSim -----------------------------------------------------------------------------------------------------------

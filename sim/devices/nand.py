@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import InputError
-from sim.nand.ftl import fill, fill_steady
 from sim.nand.parameters import NandParameters, load_parameters
+from sim.nand.preconditioning import fill, fill_steady
 from sim.nand.ssd import advance, next_event, submit
 from sim.nand.state import COUNTS, NandState, make_state
 from sim.policy import EventModel

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.event_heap import push
 from sim.nand.parameters import SECTOR_BYTES
+from sim.nand.rows import give_row, pop
 from sim.nand.state import (
     ACCEPTED,
     CONTINUED,
@@ -47,8 +48,6 @@ from sim.nand.state import (
     UP_FREE,
     WRITE_BYTES,
     WRITE_REQUESTS,
-    give_row,
-    pop,
 )
 
 # what may happen: the request, unit or channel that it happens to is the address in `event_code`

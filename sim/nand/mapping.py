@@ -25,6 +25,7 @@ from sim.nand.ftl import (
 )
 from sim.nand.index import find, put, remove
 from sim.nand.parameters import SECTOR_BYTES
+from sim.nand.rows import append, count_bits, give_row, pop
 from sim.nand.state import (
     ARRIVING,
     BITMAP,
@@ -76,10 +77,6 @@ from sim.nand.state import (
     TRANSLATION_PAGES,
     TRANSLATION_READ_BYTES,
     WRITES_STALLED,
-    append,
-    count_bits,
-    give_row,
-    pop,
 )
 from sim.nand.transactions import enqueue, new_transaction, place
 

@@ -38,6 +38,7 @@ from sim.nand.host import (
 )
 from sim.nand.mapping import collect, collection_step, dispatch, mapping_arrived
 from sim.nand.parameters import SECTOR_BYTES
+from sim.nand.rows import append, give_row, pop, take_row
 from sim.nand.state import (
     ACCEPTED,
     ARRIVAL,
@@ -78,10 +79,6 @@ from sim.nand.state import (
     THEN,
     TICKET,
     UNFETCHED,
-    append,
-    give_row,
-    pop,
-    take_row,
 )
 from sim.nand.transactions import enqueue, touch
 from sim.nand.units import data_sent, serve_touched, unit_done

@@ -7,6 +7,7 @@ waits there by the number of the page in its block, from which multi-plane comma
 from __future__ import annotations
 
 from sim.kernels.compile import inlined, subroutine
+from sim.nand.rows import append, take_row
 from sim.nand.state import (
     BEFORE,
     BITMAP,
@@ -37,8 +38,6 @@ from sim.nand.state import (
     TOUCHED,
     UNIT_ROWS,
     UNIT_WORDS,
-    append,
-    take_row,
 )
 
 

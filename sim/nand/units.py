@@ -15,6 +15,7 @@ import numpy as np
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.event_heap import push
 from sim.nand.host import COMMAND_SENT, DATA_SENT, UNIT_DONE, event_code
+from sim.nand.rows import append, pop
 from sim.nand.state import (
     ACTIVE,
     ARRAY_NS,
@@ -85,8 +86,6 @@ from sim.nand.state import (
     UNIT_ROWS,
     UNIT_WORDS,
     UNITS_PER_CHANNEL,
-    append,
-    pop,
 )
 from sim.nand.transactions import chain_of, take_out, touch
 

@@ -13,6 +13,7 @@ from sim.nand.host import IN_DRAM, event_code, pages_of, room_of
 from sim.nand.index import find, put, remove
 from sim.nand.mapping import look_up
 from sim.nand.parameters import SECTOR_BYTES
+from sim.nand.rows import append, count_bits, low_bits, pop
 from sim.nand.state import (
     ACCEPTED,
     BITMAP,
@@ -45,10 +46,6 @@ from sim.nand.state import (
     SECTORS,
     UNBUFFERED,
     WRITE_CACHE,
-    append,
-    count_bits,
-    low_bits,
-    pop,
 )
 from sim.nand.transactions import new_transaction
 
