@@ -429,11 +429,13 @@ Made by `python docs/make_validation.py` from the code as it is; do not edit it.
 TAIL = """## What is not covered
 
 - Timing is compared with formulas and, for DRAM and SSDs, with other simulators, not with measured machines. In a
-  hierarchy the only timing model is `fixed`; `dram` and `nand` are driven alone (`probe`). The numbers of a profile are
-  as good as their sources.
+  hierarchy the only timing model is `fixed`; `dram`, `nand` and `csd` are driven alone (`probe`). The numbers of a
+  profile are as good as their sources.
 - DDR5, LPDDR5, GDDR6 and HBM2 have no curves here to compare with; their energies are estimates, marked [K].
-- MQSim's runs are too short for garbage collection, so that its cost in time is compared with nothing but the closed
-  form of write amplification (`tests/test_nand.py`).
+- MQSim's runs are too short for garbage collection, so that its cost in time is compared with nothing; how much it
+  writes is compared with the closed form above.
+- Computational drives are compared with rates that papers state, not with measurements. An engine reads flash only;
+  what it would write there, and how it is programmed, is not modelled.
 - Replay and residency are compared with the counts of other programs; a timed run of several tiers is compared with
   hand-worked cases, with a slow model of residency and with its untimed twin, in the tests, not with another simulator.
 - Fragmentation, energy and cost are checked against slow oracles and by arithmetic, in the tests, not against

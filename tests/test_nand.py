@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hardware_profiles
 from sim.devices.nand import MODEL, Ssd
 from sim.errors import InputError
 from sim.kernels.compile import kernel
@@ -59,6 +60,7 @@ from sim.nand.state import (
     rows_of,
 )
 from sim.nand.units import _gather
+from sim.profile import device_names, load_device
 from sim.traffic import Load, measure
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
@@ -631,6 +633,38 @@ def test_cost_benefit_is_near_greedy_under_uniform_writes_and_better_under_skewe
         assert (greedy, benefit) == (pytest.approx(expected, rel=0.02), pytest.approx(expected, rel=0.02))
         skewed = [validate_ssd.amplification(spare, policy, 0.2, 0.8)[0] for policy in ("greedy", "cost_benefit")]
         assert skewed[1] < 0.95 * skewed[0]
+
+
+# --- what is shipped -------------------------------------------------------------------------------------------------
+
+SETS = sorted(path.stem for path in (Path(hardware_profiles.__file__).parent / "flash").glob("*.yaml"))
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("name", SETS)
+def test_a_shipped_set_is_what_its_device_says_and_reads_in_the_sum_of_its_parts(name):
+    p = load_parameters(name)
+    took_ns, _ = lone(p, 0, 4096, False, lambda state: preconditioning.fill(state, 0.001))
+    page = p.read_command_ns(1) + p.page_times_ns[0][0] + 4096 * p.channel_ns_per_byte
+    if p.stored_translation_pages:
+        page += p.read_command_ns(1) + p.page_times_ns[0][0] + p.translation_read_bytes * p.channel_ns_per_byte
+    assert took_ns == pytest.approx(messages_ns(p, 2, 4, 64, 4096, 16) + page)
+    drives = [device for device in map(load_device, device_names()) if device.parameters.get("flash_set") == name]
+    assert drives
+    for device in drives:
+        of_file, geometry = device.timing, device.geometry
+        if "flash_channels" not in geometry:
+            assert p.capacity_bytes == pytest.approx(device.capacity_bytes, rel=0.01)
+            continue
+        words = ("flash_channels", "chips_per_channel", "dies_per_chip", "planes_per_die", "blocks_per_plane")
+        words += ("pages_per_block", "page")
+        ours = (p.channels, p.chips_per_channel, p.dies_per_chip, p.planes_per_die, p.blocks_per_plane)
+        assert (*ours, p.pages_per_block, p.page_bytes) == tuple(geometry[word] for word in words)
+        assert p.physical_pages * p.page_bytes == device.capacity_bytes
+        means = np.mean(p.page_times_ns, axis=0)
+        assert (*means, p.erase_ns) == pytest.approx((of_file["tR"], of_file["tPROG"], of_file["tBERS"]))
+        bandwidth = p.channels / p.channel_ns_per_byte
+        assert bandwidth == pytest.approx(device.read.bandwidth_bytes_per_ns, rel=0.01)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
