@@ -152,7 +152,8 @@ def _arrived(state, number, now_ns):
     if words[ROUTE] == ENGINE:
         moved = size_bytes
         if words[PAGE_BYTES]:  # the engine is in the dies: its memory sees results alone
-            moved = min(size_bytes, size_bytes // words[SSD_PAGE_BYTES] * words[PAGE_BYTES])
+            pages = (size_bytes + words[SSD_PAGE_BYTES] - 1) // words[SSD_PAGE_BYTES]
+            moved = min(size_bytes, pages * words[PAGE_BYTES])
         end_ns = _queue(real, MEMORY_FREE, MEMORY_BUSY, end_ns, moved * real[MEMORY_NS_PER_BYTE])
         end_ns = _queue(real, ENGINE_FREE, ENGINE_BUSY, end_ns, size_bytes * real[ENGINE_NS_PER_BYTE])
         state.counts[MEMORY_BYTES] += moved

@@ -25,6 +25,7 @@ class Engine:
         engine works from memory, 0 where data streams past it. Chunks that are read ahead have to fit in.
     chunk_bytes, chunks: what the engine asks for at a time, and how many times ahead.
     peer_rate: from the drive to a GPU without the host's memory. host_copy_rate: from the host's memory to the GPU.
+        Where several drives share such a path, this drive's share of it.
     """
 
     internal_rate: float
