@@ -162,7 +162,11 @@ def mrc(
 def probe(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="A device file, or the name of a shipped one.")],
     pattern: Annotated[
-        str, typer.Option(help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams).")
+        str,
+        typer.Option(
+            help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams); or an operation of a "
+            "computational drive, such as scan1GiB, gemv1GiB or attention1GiB:flops_per_byte=8."
+        ),
     ] = "rand",
     read_ratio: Annotated[float, typer.Option(help="Share of reads among the requests.")] = 1.0,
     outstanding: Annotated[
