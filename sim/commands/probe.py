@@ -29,9 +29,17 @@ def probe(
     as_json: bool,
 ) -> None:
     """Raises InputError for what cannot be probed so, or a folder that cannot be written."""
+    from sim.pim.operations import is_operation
     from sim.probing import probe as probe_device
     from sim.traffic import Load
 
+    if is_operation(pattern):
+        from sim.commands.pim_operations import probe_operation
+
+        probe_operation(
+            device, pattern, outstanding, seed, {key: _value(text) for key, text in changes.items()}, as_json
+        )
+        return
     shared = {
         "pattern": pattern,
         "read_ratio": read_ratio,
