@@ -162,7 +162,11 @@ def mrc(
 def probe(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="A device file, or the name of a shipped one.")],
     pattern: Annotated[
-        str, typer.Option(help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams).")
+        str,
+        typer.Option(
+            help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams); of a memory with units "
+            "gemvNxK, addN, mulN, madN, reluN or movN."
+        ),
     ] = "rand",
     read_ratio: Annotated[float, typer.Option(help="Share of reads among the requests.")] = 1.0,
     outstanding: Annotated[

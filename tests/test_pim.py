@@ -17,6 +17,7 @@ from sim.devices import dram, pim
 from sim.dram.timing import dram_parameters
 from sim.errors import InputError
 from sim.pim import coaccess, engine, measuring, sharing
+from sim.pim import state as lanes
 from sim.pim.measuring import host_stream, measure_operation
 from sim.pim.operations import Operation, parse_operation
 from sim.pim.parameters import pim_parameters, pim_sets
@@ -66,13 +67,13 @@ def small_product(p, sums=3, inputs=1000):
 
 def run_plainly(p, steps, log=100_000):
     """One channel in plain Python: the tick of the end, and the engine."""
-    lane = engine.make_engine(p, steps, 1, log_commands=log)
+    lane = lanes.make_engine(p, steps, 1, log_commands=log)
     end = getattr(engine.run_alone, "py_func", engine.run_alone)(lane, 0)
     return int(end), lane
 
 
 def log_of(lane):
-    return lane.log[: lane.shared[engine.LOGGED]]
+    return lane.log[: lane.shared[lanes.LOGGED]]
 
 
 def whole_openings(log):
@@ -102,7 +103,7 @@ def test_no_rule_is_ever_broken(name):
     sums = 3 if p.set_groups == 1 else 24  # as much time, with fewer banks at once
     _, lane = run_plainly(p, compile_operation(p, small_product(p, sums)).alone)
     log = log_of(lane)
-    assert lane.counts[engine.REFRESHES] > 0
+    assert lane.counts[lanes.REFRESHES] > 0
     assert (log[:, 1] == RD).sum() == lane.counts[MAC] + lane.counts[KINDS.index("PARK")]
     Checker(p.lockstep).see_all(whole_openings(log))
     _check_activations(p, log)
@@ -314,8 +315,8 @@ def test_every_channel_does_what_one_alone_does():
 
 def closing(state):
     """The rows that parking left open are closed before the host has the channel."""
-    more = np.zeros(len(engine.COUNTS), np.int64)
-    more[engine.PRECHARGES] = state.turn.shape[0]
+    more = np.zeros(len(lanes.COUNTS), np.int64)
+    more[lanes.PRECHARGES] = state.turn.shape[0]
     return more
 
 
@@ -395,7 +396,7 @@ def test_host_and_units_both_get_everything_done_and_break_no_rule(name, policy)
 def check_both(p, state):
     """No command of the host comes too early after one of the units, and none of the units after one of the host."""
     host = state.dram.log[: state.dram.shared[dram.LOGGED]].tolist()
-    units = state.units.log[: state.units.shared[engine.LOGGED]].tolist()
+    units = state.units.log[: state.units.shared[lanes.LOGGED]].tolist()
     merged = sorted([(*entry, 0) for entry in host] + [(*entry, 1) for entry in units])
     for_host, for_units = Checker(p.dram), Checker(p.dram)
     assert len(host) > 100 and len(units) > 100
@@ -429,6 +430,28 @@ def check_one_channel(p):
     done = drive(one, state, random_requests(one, 60, 50.0))
     assert len(done) == 60
     check_both(one, state)
+    if (
+        one.dram.pseudo_channels == 1 and one.dram.refresh != "none"
+    ):  # one refresh of the host's is all there is to refresh
+        due = max(*done.values(), sharing.finished_ns(state)) / (one.dram.nREFI * one.dram.tCK_ps / 1000)
+        assert abs(state.dram.counts[dram.REFRESHES] + state.units.counts[lanes.REFRESHES] - due) < 2
+
+
+CONTROLLERS = [
+    {"row_policy": "closed", "close_after": 1},
+    {"row_policy": "timeout", "timeout_ns": 60.0},
+    {"scheduler": "fcfs"},
+    {"row_hit_cap": 2, "scheduler": "fr_fcfs"},
+    {"refresh": "none"},
+    {"read_queue": 4, "write_queue": 4},
+    {"separate_buses": True, "activate_cycles": 2},
+]
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("change", CONTROLLERS, ids=str)
+def test_units_take_a_channel_from_any_controller(change):
+    check_one_channel(parameters(slice_tiles=1, host_slice_ns=200.0, **{**OFTEN, **change}))
 
 
 @pytest.mark.uncompiled
@@ -591,6 +614,18 @@ def test_a_probe_prints_what_an_operation_takes(capsys):
     assert told["bank_bandwidth_GBps"] <= told["internal_peak_GBps"]
     code, out, _ = run(capsys, *line)
     assert code == 0 and "speed-up" in out and "mac" in out
+
+
+def test_a_probe_prints_what_host_and_units_do_to_each_other(capsys, monkeypatch):
+    for name in ("_drive", "start"):
+        function = getattr(coaccess, name)
+        monkeypatch.setattr(coaccess, name, getattr(function, "py_func", function))
+    line = ("pim_hbm_aquabolt_xl_6g", "--pattern", "gemv64x512", "--set", "channels=2", "--outstanding", "4")
+    code, out, _ = run(capsys, *line)
+    assert code == 0 and "interleave" in out and "mode changes" in out
+    rows = json.loads(run(capsys, *line, "--json")[1])["beside_host"]
+    assert [row["policy"] for row in rows] == ["wait", "interleave", "alone"]
+    assert rows[2]["operation_ns"] is None and rows[0]["mean_ns"] > rows[2]["mean_ns"]
 
 
 BAD_LINES = [

@@ -16,7 +16,7 @@ import numpy as np
 from sim.devices import dram
 from sim.dram.timing import dram_parameters, timing_sets
 from sim.errors import InputError
-from sim.pim import engine as engines
+from sim.pim import state as lanes
 from sim.pim.measuring import unit_energy_pj
 from sim.pim.parameters import PimParameters, pim_parameters, pim_sets
 from sim.pim.sharing import OWN_COUNTS, advance, init, next_event, submit
@@ -44,7 +44,7 @@ def energy_pj(parameters: PimParameters, counts: np.ndarray, elapsed_ns: float) 
     """Picojoules by cause: the host's commands as `dram` has them, and those of the units."""
     split = len(dram.COUNTS)
     host = dram.energy_pj(parameters.dram, counts[:split], elapsed_ns)
-    units = unit_energy_pj(parameters, counts[split : split + len(engines.COUNTS)], 0.0)
+    units = unit_energy_pj(parameters, counts[split : split + len(lanes.COUNTS)], 0.0)
     return {cause: host.get(cause, 0.0) + units.get(cause, 0.0) for cause in host | units}
 
 
@@ -56,5 +56,5 @@ MODEL = EventModel(
     next_event=next_event,
     of_device=of_device,
     energy_pj=energy_pj,
-    count_names=(*dram.COUNTS, *engines.COUNTS, *OWN_COUNTS),
+    count_names=(*dram.COUNTS, *lanes.COUNTS, *OWN_COUNTS),
 )

@@ -13,7 +13,8 @@ import numpy as np
 from sim.devices import dram
 from sim.dram.timing import DramParameters
 from sim.kernels.compile import kernel
-from sim.pim import engine as engines
+from sim.pim import state as lanes
+from sim.pim.engine import run_alone
 from sim.pim.operations import Operation
 from sim.pim.parameters import PimParameters
 from sim.pim.program import KINDS, LOAD, MAC, RESULT, SRF, STORE, Program, compile_operation
@@ -71,7 +72,7 @@ def measure_operation(p: PimParameters, operation: Operation) -> Measured:
     reading_ns, read_counts = host_stream(p.dram, program.result_columns * p.transaction_bytes * p.dram.channels, 0)
     size = p.element_bytes
     host_ns, host_counts = host_stream(p.dram, operation.read_bytes(size), operation.write_bytes(size))
-    by_name = dict(zip(engines.COUNTS, (counts * p.dram.channels).tolist(), strict=True))
+    by_name = dict(zip(lanes.COUNTS, (counts * p.dram.channels).tolist(), strict=True))
     pim_energy = unit_energy_pj(p, counts * p.dram.channels, pim_ns)
     if program.result_columns:
         of_reading = _host_energy(p.dram, read_counts, reading_ns)
@@ -93,8 +94,8 @@ def measure_operation(p: PimParameters, operation: Operation) -> Measured:
 
 def _run(p: PimParameters, steps: np.ndarray) -> tuple[float, np.ndarray]:
     """ns that one channel takes for these steps, and its counts."""
-    lane = engines.make_engine(p, steps, 1)
-    return int(engines.run_alone(lane, 0)) * p.dram.tick_ns, lane.counts
+    channel = lanes.make_engine(p, steps, 1)
+    return int(run_alone(channel, 0)) * p.dram.tick_ns, channel.counts
 
 
 def _bank_bytes(p: PimParameters, counts: np.ndarray) -> int:
@@ -114,7 +115,7 @@ def unit_energy_pj(p: PimParameters, counts: np.ndarray, elapsed_ns: float) -> d
     return {
         "units": float(counts[list(_OF_BANKS)].sum()) * p.working_banks * bits * p.unit_pj_per_bit,
         "bus": float(counts[list(_MOVES)].sum()) * bits * p.bus_pj_per_bit,
-        "refresh": float(counts[engines.REFRESHES]) * units * energy.refresh_pj,
+        "refresh": float(counts[lanes.REFRESHES]) * units * energy.refresh_pj,
         "background": elapsed_ns * energy.background_w * 1000 * p.dram.channels,
     }
 

@@ -18,7 +18,7 @@ from sim.devices import dram
 from sim.dram.timing import READ, WRITE
 from sim.kernels.compile import inlined, kernel, subroutine
 from sim.pim import engine as engines
-from sim.pim.engine import Engine
+from sim.pim import state as lanes
 from sim.pim.parameters import POLICIES, PimParameters
 from sim.pim.program import BODY, CUT, ENTER, LEAVE, START, STEP_COLUMNS, STOP, Program
 
@@ -35,7 +35,7 @@ OWN_COUNTS = ("pim_switches",)
 class State(NamedTuple):
     memory: object  # the model `dram`: compiled code is that of this very version of it
     dram: dram.State
-    units: Engine
+    units: lanes.Engine
     turn: np.ndarray  # int64[channels, 4]
     plan: np.ndarray  # int64[9]
     done_ticket: np.ndarray  # int64[requests]: of the last `advance`
@@ -49,10 +49,10 @@ def init(parameters: PimParameters, program: Program | None = None, log_commands
     """At rest; `program` is what `start` starts. log_commands: of host and of units, kept for a checker."""
     p = parameters
     memory = dram.init(p.dram, log_commands)
-    counts = np.zeros(memory.counts.size + len(engines.COUNTS) + 1, np.int64)
+    counts = np.zeros(memory.counts.size + len(lanes.COUNTS) + 1, np.int64)
     steps = np.zeros((0, STEP_COLUMNS), np.int64) if program is None else program.steps
     split = memory.counts.size
-    units = engines.make_engine(p, steps, p.dram.channels, counts[split:-1], log_commands)
+    units = lanes.make_engine(p, steps, p.dram.channels, counts[split:-1], log_commands)
     turn = np.zeros((p.dram.channels, 4), np.int64)
     turn[:, NEXT_TICK] = NEVER
     plan = np.zeros(9, np.int64)
@@ -167,7 +167,7 @@ def _end_of_slice(state, at):
 def _go_on_after(state, index):
     """The next turn comes with the tick after the last command, until which the host's requests wait."""
     lane = state.units.lane
-    tick = max(lane[index, engines.FLOOR_COLUMN], lane[index, engines.FLOOR_ROW])
+    tick = max(lane[index, lanes.FLOOR_COLUMN], lane[index, lanes.FLOOR_ROW])
     holding.keep(state.dram, index, tick)
     state.turn[index, NEXT_TICK], state.turn[index, OWNER] = tick, _UNITS
 
@@ -178,15 +178,15 @@ def _enter(state, index, tick):
     closed, due = holding.take(state.dram, index, tick)
     opens, reads, writes = holding.last_gates(state.dram, index)
     lane, gate, bank = units.lane, units.gate, units.bank
-    lane[index, engines.FLOOR_COLUMN] = lane[index, engines.FLOOR_ROW] = closed
-    lane[index, engines.OK_LOAD] = max(reads, writes)
-    lane[index, engines.OK_ANY_ACT] = max(lane[index, engines.OK_ANY_ACT], opens)
-    lane[index, engines.REFRESH_AT] = due
+    lane[index, lanes.FLOOR_COLUMN] = lane[index, lanes.FLOOR_ROW] = closed
+    lane[index, lanes.OK_LOAD] = max(reads, writes)
+    lane[index, lanes.OK_ANY_ACT] = max(lane[index, lanes.OK_ANY_ACT], opens)
+    lane[index, lanes.REFRESH_AT] = due
     for group in range(gate.shape[1]):
         gate[index, group, READ] = max(gate[index, group, READ], reads)
         gate[index, group, WRITE] = max(gate[index, group, WRITE], writes)
     for which in range(bank.shape[1]):
-        bank[index, which, engines.OK_ACT] = max(bank[index, which, engines.OK_ACT], opens)
+        bank[index, which, lanes.OK_ACT] = max(bank[index, which, lanes.OK_ACT], opens)
     state.own[SWITCHES] += 1
     engines.run_steps(units, index, plan[ENTER], plan[START])
     if state.turn[index, PROGRESS] > 0:
@@ -202,15 +202,15 @@ def _leave(state, index, is_over):
     engines.run_steps(units, index, plan[LEAVE], plan[LEAVE + 1])
     engines.close_all(units, index)
     lane, bank, gate = units.lane, units.bank, units.gate
-    tick = max(lane[index, engines.FLOOR_COLUMN], lane[index, engines.FLOOR_ROW])
-    opens, reads, writes = lane[index, engines.OK_ANY_ACT], np.int64(0), np.int64(0)
+    tick = max(lane[index, lanes.FLOOR_COLUMN], lane[index, lanes.FLOOR_ROW])
+    opens, reads, writes = lane[index, lanes.OK_ANY_ACT], np.int64(0), np.int64(0)
     for which in range(bank.shape[1]):
-        opens = max(opens, bank[index, which, engines.OK_ACT])
+        opens = max(opens, bank[index, which, lanes.OK_ACT])
     for group in range(gate.shape[1]):
         reads, writes = max(reads, gate[index, group, READ]), max(writes, gate[index, group, WRITE])
-    holding.give_back(state.dram, index, tick, opens, reads, writes, lane[index, engines.REFRESH_AT])
+    holding.give_back(state.dram, index, tick, opens, reads, writes, lane[index, lanes.REFRESH_AT])
     turn[index, OWNER] = _HOST
     if is_over:
-        turn[index, NEXT_TICK], turn[index, FINISHED] = NEVER, max(tick, lane[index, engines.LAST])
+        turn[index, NEXT_TICK], turn[index, FINISHED] = NEVER, max(tick, lane[index, lanes.LAST])
     else:
         turn[index, NEXT_TICK] = tick + plan[_HOST_SLICE]
