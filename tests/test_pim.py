@@ -492,14 +492,14 @@ def test_waiting_is_worse_for_the_host_and_turns_are_worse_for_the_units(monkeyp
         function = getattr(coaccess, name)
         monkeypatch.setattr(coaccess, name, getattr(function, "py_func", function))
     p = parameters()
-    wait, turns, alone = coaccess.measure_coaccess(p, parse_operation("gemv256x2048"), 4)
+    wait, turns, alone = coaccess.measure_coaccess(p, parse_operation("gemv128x1024"), 4)
     assert wait.operation_ns < turns.operation_ns
     assert alone.mean_ns < turns.mean_ns < wait.mean_ns
     assert wait.worst_ns > turns.worst_ns > alone.worst_ns
     assert wait.switches == 2 < turns.switches
     assert wait.host_requests >= 4
     with pytest.raises(InputError, match="outstanding is 0"):
-        coaccess.measure_coaccess(p, parse_operation("gemv256x2048"), 0)
+        coaccess.measure_coaccess(p, parse_operation("gemv128x1024"), 0)
 
 
 # --- against PIMSimulator --------------------------------------------------------------------------------------------
@@ -595,6 +595,14 @@ def test_units_leave_the_capacity_that_the_device_says():
     assert pim.of_device(device, {}).capacity_bytes == pytest.approx(device.capacity_bytes, rel=0.08)
 
 
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("name", ["pim_hbm_aquabolt_xl_6g", "pim_gddr6_aim_1g"])
+def test_the_bandwidth_inside_is_what_the_part_is_said_to_have(name):
+    device = load_device(name)
+    said = device.geometry["internal_bandwidth"]
+    assert pim.of_device(device, {}).internal_peak_bytes_per_ns == pytest.approx(said, rel=0.05)
+
+
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as end:
         main(["probe", *arguments])
@@ -635,6 +643,8 @@ BAD_LINES = [
     (("pim_hbm_aquabolt_xl_6g", "--pattern", "gemv4096"), "expected gemvNxK"),
     (("pim_hbm_aquabolt_xl_6g", "--pattern", "gemv64x64", "--outstanding", "x"), "a whole number"),
     (("pim_hbm_aquabolt_xl_6g", "--pattern", "gemv64x64", "--set", "units=rank"), "units is 'rank'"),
+    (("pim_hbm_aquabolt_xl_6g", "--pattern", "gemv64x64", "--rate", "1GB/s"), "takes no --rate"),
+    (("pim_hbm_aquabolt_xl_6g", "--pattern", "gemv64x64", "--outstanding", "0"), "outstanding is 0"),
 ]
 
 

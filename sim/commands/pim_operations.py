@@ -18,16 +18,26 @@ if TYPE_CHECKING:
 
 
 def probe_operation(
-    device: str, pattern: str, outstanding: str | None, seed: int, changes: Mapping[str, Any], as_json: bool
+    device: str,
+    pattern: str,
+    outstanding: str | None,
+    seed: int,
+    changes: Mapping[str, Any],
+    as_json: bool,
+    not_for_units: Mapping[str, str | None],
 ) -> None:
     """Print what an operation takes; with `outstanding`, also what it and so many host requests do to each other.
 
-    Raises InputError where the device has no units, or they cannot do it.
+    not_for_units: options that say nothing to an operation, with what they were given. Raises InputError where one was,
+    or where the device has no units, or they cannot do it.
     """
     from sim.pim.coaccess import measure_coaccess
     from sim.pim.measuring import measure_operation
     from sim.pim.operations import parse_operation
 
+    for option, value in not_for_units.items():
+        if value is not None:
+            raise InputError(f"an operation of units takes no {option}:", value=value, expected="--outstanding alone")
     operation = parse_operation(pattern)
     p = _parameters(device, changes)
     if outstanding is not None and not outstanding.isdigit():

@@ -36,9 +36,9 @@ def probe(
     if is_operation(pattern):
         from sim.commands.pim_operations import probe_operation
 
-        probe_operation(
-            device, pattern, outstanding, seed, {key: _value(text) for key, text in changes.items()}, as_json
-        )
+        not_for_units = {"--rate": rate, "--size": size, "--out": out}
+        values = {key: _value(text) for key, text in changes.items()}
+        probe_operation(device, pattern, outstanding, seed, values, as_json, not_for_units)
         return
     shared = {
         "pattern": pattern,

@@ -17,7 +17,7 @@ from sim.pim import state as lanes
 from sim.pim.engine import run_alone
 from sim.pim.operations import Operation
 from sim.pim.parameters import PimParameters
-from sim.pim.program import KINDS, LOAD, MAC, RESULT, SRF, STORE, Program, compile_operation
+from sim.pim.program import LOAD, MAC, RESULT, SRF, STORE, compile_operation
 
 _MOVES = (LOAD, SRF, RESULT)  # over the bus, between host and units
 _OF_BANKS = tuple(range(MAC, STORE + 1))
@@ -154,6 +154,3 @@ def _stream(model, state, reads, writes, size_bytes):
         if count > 0:
             end_ns = max(end_ns, state.done_ns[count - 1])
     return end_ns
-
-
-__all__ = ["KINDS", "Measured", "Program", "host_stream", "measure_operation", "unit_energy_pj"]
