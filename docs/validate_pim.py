@@ -21,11 +21,11 @@ from sim.pim.parameters import PimParameters  # noqa: E402
 from sim.profile import load_device  # noqa: E402
 
 # PIMSimulator (b464dde), run as its own benchmarks are: 64 channels of 64 bits. Sizes are those of its
-# src/tests/PIMBenchTestCases.cpp.
+# src/tests/PIMBenchTestCases.cpp (b00e73a).
 GEMV, GEMV_CYCLES, HOST_CYCLES = "gemv4096x4096", 13_166, 36_082
 SPEED_UPS = {GEMV: 2.74, "mul2097152": 2.24, "add1048576": 1.99, "relu4194304": 2.28}
 READ_GBPS, WRITE_GBPS = 231, 243  # 16 channels; 8 MiB read, 16 MiB written
-# AttAcc (c600051), src/config.py BW_SCALE: without the power limit, and with it
+# AttAcc (c1540de), src/config.py BW_SCALE: without the power limit, and with it
 BW_SCALE = {"attacc_bank": (16, 9), "attacc_bank_group": (8, 3), "attacc_buffer": (1, 1)}
 _ATTENTION = "gemv16384x4096"
 _SIZES = (1 << 18, 1 << 20, 1 << 22, 1 << 24)
