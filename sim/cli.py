@@ -164,8 +164,9 @@ def probe(
     pattern: Annotated[
         str,
         typer.Option(
-            help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams); or an operation of a "
-            "computational drive, such as scan1GiB, gemv1GiB or attention1GiB:flops_per_byte=8."
+            help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams); or an operation: of a memory "
+            "with units gemvNxK, addN, mulN, madN, reluN, movN, of a computational drive scan1GiB, gemv1GiB or "
+            "attention1GiB:flops_per_byte=8."
         ),
     ] = "rand",
     read_ratio: Annotated[float, typer.Option(help="Share of reads among the requests.")] = 1.0,

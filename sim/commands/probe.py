@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim import units
-from sim.commands import output
+from sim.commands import operations, output
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ def probe(
     from sim.probing import probe as probe_device
     from sim.probing import probe_together
 
-    loads = [_load({**asked, **one}) for one in _points(asked["outstanding"], asked["rate"])]
     changes = {key: _value(text) for key, text in changes.items()}
+    if operations.is_operation(asked["pattern"]):
+        operations.operate(device, asked, others, changes, out, as_json)
+        return
+    loads = [_load({**asked, **one}) for one in _points(asked["outstanding"], asked["rate"])]
     path = path_of(device)
     if others:
         if path is not None:
