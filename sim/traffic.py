@@ -151,8 +151,12 @@ def measure_requests(
 ) -> Result:
     """As `measure` in a closed loop, of these requests in place of a pattern's; warmup + requests of them at least.
 
-    address: int64[n], of requests of load.size_bytes; is_write: bool[n]. Raises InputError for one beyond the capacity.
+    address: int64[n], of requests of load.size_bytes; is_write: bool[n]. Raises InputError for too few of them, or one
+    beyond the capacity.
     """
+    wanted = load.warmup + load.requests
+    if address.size < wanted:
+        raise InputError("requests given are", value=address.size, expected=f"at least the {wanted} of the load")
     if capacity_bytes is not None:
         _check_addresses(int(address.min()), int(address.max()) + load.size_bytes, capacity_bytes)
     ring = (address, is_write, np.zeros(address.size))

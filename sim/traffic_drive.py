@@ -50,7 +50,7 @@ def drive(model, state, source, clock_ns, steps):
         steps -= 1
         row, at_ns = _first_waiting(source, clock_ns)
         if row >= 0 and at_ns <= now_ns[0]:
-            place = desk[row, FIRST] + desk[row, SENT] % desk[row, TOTAL]
+            place = desk[row, FIRST] + _lap(desk[row, SENT], desk[row, TOTAL])[1]
             ticket = desk[row, SENT] * rows + row
             address, is_write = source.address[place], source.is_write[place]
             taken = model.submit(state, ticket, now_ns[0], address, desk[row, SIZE], is_write)
@@ -77,7 +77,8 @@ def _first_waiting(source, clock_ns):
     for _ in range(rows):
         sent, total = desk[row, SENT], desk[row, TOTAL]
         if not desk[row, REFUSED] and sent < desk[row, BORN] and sent - desk[row, DONE] < total:
-            at_ns = source.born_ns[desk[row, FIRST] + sent % total] + sent // total * source.clock[row, PERIOD_NS]
+            lap, at = _lap(sent, total)
+            at_ns = source.born_ns[desk[row, FIRST] + at] + lap * source.clock[row, PERIOD_NS]
             if clock_ns > 0.0:
                 at_ns = np.ceil(at_ns / clock_ns - 1e-6) * clock_ns
             at_ns = max(at_ns, now_ns)
@@ -85,6 +86,14 @@ def _first_waiting(source, clock_ns):
                 best, best_ns = row, at_ns
         row = row + 1 if row + 1 < rows else 0
     return best, best_ns
+
+
+@inlined
+def _lap(number, total):
+    """Quotient and remainder; most numbers are of the first lap, and a division takes as long as all the rest."""
+    if number < total:
+        return np.int64(0), number
+    return number // total, number % total
 
 
 @inlined
@@ -110,19 +119,20 @@ def _note_done(state, source, ticket, done_ns):
     """A request was done; in a closed loop, the next comes."""
     desk, clock, common, now_ns = source.desk, source.clock, source.common, source.now_ns[0]
     rows = desk.shape[0]
-    row, number = ticket % rows, ticket // rows
+    number, row = _lap(ticket, rows) if rows > 1 else (ticket, np.int64(0))
     first, total, done = desk[row, FIRST], desk[row, TOTAL], desk[row, DONE]
-    place = first + number % total
+    lap, place = _lap(number, total)
+    place += first
     if desk[row, WARMUP] <= done < desk[row, LAST]:
         at = desk[row, RESULTS] + done - desk[row, WARMUP]
         source.device_ns[at] = done_ns - source.sent_ns[place]
-        source.total_ns[at] = done_ns - (source.born_ns[place] + number // total * clock[row, PERIOD_NS])
+        source.total_ns[at] = done_ns - (source.born_ns[place] + lap * clock[row, PERIOD_NS])
         source.wrote[at] = source.is_write[place]
     common[WRITTEN_BYTES if source.is_write[place] else READ_BYTES] += desk[row, SIZE]
     done += 1
     desk[row, DONE] = done
     if desk[row, OUTSTANDING] and (rows > 1 or desk[row, BORN] < total):
-        source.born_ns[first + desk[row, BORN] % total] = now_ns
+        source.born_ns[first + _lap(desk[row, BORN], total)[1]] = now_ns
         desk[row, BORN] += 1
     if done == desk[row, WARMUP]:
         clock[row, BEGIN_NS], clock[row, BEGIN_REFUSED_NS] = now_ns, _refused_ns(source, row)

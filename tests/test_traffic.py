@@ -16,7 +16,7 @@ from sim.errors import InputError
 from sim.probing import probe, probe_together
 from sim.profile import load_device
 from sim.served import by_events
-from sim.traffic import Load, addresses, measure, measure_together
+from sim.traffic import Load, addresses, measure, measure_requests, measure_together
 
 pytestmark = pytest.mark.uncompiled
 compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="long without compilation")
@@ -108,6 +108,20 @@ def test_one_of_one_is_all_of_it():
     for field in fields(result.together):
         if field.name != "counts":
             assert getattr(result.each[0], field.name) == getattr(result.together, field.name)
+
+
+def test_requests_of_ones_own_are_driven_as_a_patterns():
+    load = LOADS[0]
+    p, state = opened("hbm3_h100_80g")
+    rng, total = np.random.default_rng(load.seed), load.warmup + load.requests + load.outstanding
+    places = addresses(load.pattern, total, load.size_bytes, p.capacity_bytes, rng)
+    writes = rng.random(total) >= load.read_ratio
+    result = measure_requests(FIXED, state, load, places, writes, p.capacity_bytes)
+    assert result.mean_ns == measured("hbm3_h100_80g", load).mean_ns
+    with pytest.raises(InputError, match=r"addresses are '.*'; expected from 0 to 4096, the device's capacity"):
+        measure_requests(FIXED, FIXED.init(p), load, places, writes, 4096)
+    with pytest.raises(InputError, match="requests given are 9; expected at least the 230"):
+        measure_requests(FIXED, FIXED.init(p), load, places[:9], writes[:9])
 
 
 def test_unloaded_times_are_the_profiles():
