@@ -34,7 +34,7 @@ AS_MEASURED = {
 }
 # Of a device of very many independent slices so many are driven, and its bandwidth is that of all.
 PART = {"sram_wse3": 9000}
-_REFRESH = "all banks are refreshed at once, 7 to 9 % of the time; the card hides that (see the table of cards)"
+_REFRESH = "all banks are refreshed at once, 7 to 9 % of the time; the card hides some or all of it (see the cards)"
 _CARD = "the card sustains less of its peak than DRAM timing explains; why is not published"
 # Why a figure differs by more than BOUND: of one device, or of a model's figure.
 WHY = {

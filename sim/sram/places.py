@@ -7,7 +7,8 @@ import numpy as np
 from sim.kernels.compile import inlined
 from sim.kernels.random import following, unit_of
 
-_SLICES, _BANKS, _UNIT_LINES, _HASHED = 0, 1, 4, 5  # of `sim.sram.state.State.rule`
+# places of `sim.sram.state.State.rule`, in lines where not in bytes (LINE) or a number of things
+SLICES, BANKS, LINE, LINES, UNIT_LINES, HASHED, PARTITIONS, QUEUE, ONE_SIDED = range(9)
 
 
 @inlined
@@ -18,13 +19,13 @@ def home_of(rule, line):
     the slices (each round over the banks) begins at a place of its own: no stride keeps to a few of them, and a round
     still has each exactly once.
     """
-    slices, banks, unit_lines = rule[_SLICES], rule[_BANKS], rule[_UNIT_LINES]
+    slices, banks, unit_lines = rule[SLICES], rule[BANKS], rule[UNIT_LINES]
     unit = line // unit_lines
     turn = unit // slices
     at = unit % slices
     local = turn * unit_lines + line % unit_lines
     bank = local % banks
-    if rule[_HASHED]:
+    if rule[HASHED]:
         at = (at + _mixed(turn, slices)) % slices
         bank = (bank + _mixed(local // banks, banks)) % banks
     return at, bank

@@ -21,11 +21,10 @@ import numpy as np
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.event_heap import next_event_ns, push, take
 from sim.kernels.random import below
-from sim.sram.places import home_of, side_of
+from sim.sram.places import BANKS, LINE, LINES, ONE_SIDED, PARTITIONS, QUEUE, SLICES, home_of, side_of
 from sim.sram.state import (
     BANK_CONFLICTS,
     BANK_NS,
-    BANKS,
     CROSS_NS,
     FAR_ACCESSES,
     FREE_JOB,
@@ -36,8 +35,6 @@ from sim.sram.state import (
     FRONT_WRITE,
     LATENCY_NS,
     LEFT,
-    LINE,
-    LINES,
     LINK_NS,
     NEAR,
     NEAR_HITS,
@@ -45,15 +42,11 @@ from sim.sram.state import (
     NEXT_FREE,
     NUMBER,
     OF_REQUEST,
-    ONE_SIDED,
-    PARTITIONS,
     PORT_NS_PER_BYTE,
     PORT_WAITS,
-    QUEUE,
     READ_BYTES,
     READS,
     SIZE,
-    SLICES,
     STAGE,
     TICKET,
     WRITE,

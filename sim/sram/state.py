@@ -9,10 +9,19 @@ import numpy as np
 from sim.kernels.event_heap import EventHeap, make_heap
 from sim.kernels.random import make_rng
 from sim.sram.parameters import SramParameters
-from sim.sram.places import home_of
+from sim.sram.places import (
+    BANKS,
+    HASHED,
+    LINE,
+    LINES,
+    ONE_SIDED,
+    PARTITIONS,
+    QUEUE,
+    SLICES,
+    UNIT_LINES,
+    home_of,
+)
 
-# places of `rule`
-SLICES, BANKS, LINE, LINES, UNIT_LINES, HASHED, PARTITIONS, QUEUE, ONE_SIDED = range(9)
 # places of `time_ns`
 BANK_NS, PORT_NS_PER_BYTE, LINK_NS, CROSS_NS, LATENCY_NS = range(5)
 # columns of `job`, a line under way; NEXT is that of a list of the free ones
