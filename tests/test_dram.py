@@ -11,7 +11,9 @@ import pytest
 from numba import config
 
 from sim.devices import dram
+from sim.dram.arriving import decode
 from sim.dram.mapping import NAMES
+from sim.dram.state import COALESCED, FORWARDED, HITS, LOGGED, REFRESHES, TICK_NOW
 from sim.dram.timing import checked, dram_parameters, read_set, timing_sets
 from sim.errors import InputError
 from sim.profile import load_device
@@ -33,8 +35,8 @@ def drive(p, requests, steps_ns=None, log=4000):
 
     for ticket, (arrival, address, size, is_write) in enumerate(requests):
         now = max(now, arrival)
-        while steps_ns and state.shared[dram.TICK_NOW] * p.tick_ns + steps_ns < now:
-            advance(state.shared[dram.TICK_NOW] * p.tick_ns + steps_ns)
+        while steps_ns and state.shared[TICK_NOW] * p.tick_ns + steps_ns < now:
+            advance(state.shared[TICK_NOW] * p.tick_ns + steps_ns)
         advance(now)
         while not dram.submit(state, ticket, now, address, size, is_write):
             now = dram.next_event(state)
@@ -45,7 +47,7 @@ def drive(p, requests, steps_ns=None, log=4000):
 
 
 def commands(state):
-    return state.log[: state.shared[dram.LOGGED]]
+    return state.log[: state.shared[LOGGED]]
 
 
 def random_requests(p, count, seed=1, read_ratio=0.7, load=0.5, pattern="rand", size=None):
@@ -185,9 +187,9 @@ def test_every_request_is_done_once_and_after_it_came(size):
     assert sorted(done) == list(range(120))
     assert all(done[i] > requests[i][0] for i in done)
     assert state.channel[:, dram.REQUESTS].tolist() == [0, 0]
-    served = state.counts[dram.READS] + state.counts[dram.WRITES] + state.counts[dram.FORWARDED]
+    served = state.counts[dram.READS] + state.counts[dram.WRITES] + state.counts[FORWARDED]
     touched = sum((a + s - 1) // 64 - a // 64 + 1 for _, a, s, _ in requests)
-    assert served + state.counts[dram.COALESCED] == touched
+    assert served + state.counts[COALESCED] == touched
 
 
 @pytest.mark.uncompiled
@@ -221,7 +223,7 @@ def test_what_waits_to_be_written_answers_reads_and_takes_writes():
         assert dram.submit(state, ticket, 0.0, 4096, 64, is_write)
     assert dram.advance(state, 1.0) == 2
     assert state.done_ticket[:2].tolist() == [1, 2]
-    assert state.counts[dram.FORWARDED] == state.counts[dram.COALESCED] == 1
+    assert state.counts[FORWARDED] == state.counts[COALESCED] == 1
 
 
 @pytest.mark.uncompiled
@@ -230,7 +232,7 @@ def test_idle_is_infinitely_long():
     assert dram.next_event(state) == np.inf
     assert dram.advance(state, 1e6) == 0
     dram.settle(state, 1e6)
-    assert state.counts[dram.REFRESHES] == 128
+    assert state.counts[REFRESHES] == 128
 
 
 @pytest.mark.uncompiled
@@ -263,7 +265,7 @@ def test_row_policies_close_rows():
     for policy in ("open", "closed", "timeout"):
         p = dram_parameters("ddr4_3200", {"refresh": "none", "row_policy": policy, "close_after": 1})
         _, state = drive(p, far)
-        closes[policy] = int((commands(state)[:, 1] == PRE).sum()), int(state.counts[dram.HITS])
+        closes[policy] = int((commands(state)[:, 1] == PRE).sum()), int(state.counts[HITS])
     assert closes["open"] == (0, 19)
     assert closes["closed"][1] == closes["timeout"][1] == 0
     assert closes["timeout"][0] == 19
@@ -280,7 +282,7 @@ def test_mappings_give_each_transaction_a_place_of_its_own(name, mapping):
     sample = range(0, count, max(1, count // 3000))
     rows = {}
     for number in sample:
-        channel, gb, row = dram._decode(state, number)
+        channel, gb, row = decode(state, number)
         assert gb // p.banks_per_channel == channel < p.channels
         assert 0 <= row < p.rows
         rows[gb, row] = rows.get((gb, row), 0) + 1
@@ -295,7 +297,7 @@ def test_a_spelled_out_mapping_is_the_named_one():
     spelled = dram_parameters("ddr4_3200", {"mapping": "row:16, bank:2, group:2, rank:0, column:7, channel"})
     a, b = dram.init(p), dram.init(spelled)
     for number in range(0, 1 << 27, 999_983):
-        assert dram._decode(a, number) == dram._decode(b, number)
+        assert decode(a, number) == decode(b, number)
 
 
 @pytest.mark.uncompiled
@@ -386,7 +388,7 @@ def test_compiled_and_plain_do_the_same(name):
     places = addresses(load.pattern, total, load.size_bytes, p.capacity_bytes, rng)
     writes = rng.random(total) >= load.read_ratio
     drive_closed(p, plain, places, writes, load)
-    logged = min(int(compiled.shared[dram.LOGGED]), int(plain.shared[dram.LOGGED]))
+    logged = min(int(compiled.shared[LOGGED]), int(plain.shared[LOGGED]))
     assert logged > 400
     assert np.array_equal(compiled.log[:logged], plain.log[:logged])
     assert result.bandwidth_bytes_per_ns <= p.peak_bytes_per_ns

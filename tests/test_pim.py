@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sim.cli import main
 from sim.devices import dram, pim
+from sim.dram import state as memory
 from sim.dram.timing import dram_parameters
 from sim.errors import InputError
 from sim.pim import coaccess, engine, measuring, sharing
@@ -327,8 +328,8 @@ def test_the_host_on_one_channel_stands_for_all():
     size = p.transaction_bytes
     all_ns = measuring._stream(dram.MODEL, all_of_them, (1 << 19) // size, (1 << 18) // size, size)
     assert one_ns == pytest.approx(all_ns, rel=0.02)
-    assert counts[dram.READS] * 4 == all_of_them.counts[dram.READS] == (1 << 19) // size
-    assert counts[dram.WRITES] * 4 == all_of_them.counts[dram.WRITES]
+    assert counts[memory.READS] * 4 == all_of_them.counts[memory.READS] == (1 << 19) // size
+    assert counts[memory.WRITES] * 4 == all_of_them.counts[memory.WRITES]
 
 
 # --- host and units --------------------------------------------------------------------------------------------------
@@ -395,7 +396,7 @@ def test_host_and_units_both_get_everything_done_and_break_no_rule(name, policy)
 
 def check_both(p, state):
     """No command of the host comes too early after one of the units, and none of the units after one of the host."""
-    host = state.dram.log[: state.dram.shared[dram.LOGGED]].tolist()
+    host = state.dram.log[: state.dram.shared[memory.LOGGED]].tolist()
     units = state.units.log[: state.units.shared[lanes.LOGGED]].tolist()
     merged = sorted([(*entry, 0) for entry in host] + [(*entry, 1) for entry in units])
     for_host, for_units = Checker(p.dram), Checker(p.dram)
@@ -434,7 +435,7 @@ def check_one_channel(p):
         one.dram.pseudo_channels == 1 and one.dram.refresh != "none"
     ):  # one refresh of the host's is all there is to refresh
         due = max(*done.values(), sharing.finished_ns(state)) / (one.dram.nREFI * one.dram.tCK_ps / 1000)
-        assert abs(state.dram.counts[dram.REFRESHES] + state.units.counts[lanes.REFRESHES] - due) < 2
+        assert abs(state.dram.counts[memory.REFRESHES] + state.units.counts[lanes.REFRESHES] - due) < 2
 
 
 CONTROLLERS = [

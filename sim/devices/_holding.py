@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.devices.dram import (
+from sim.dram.completing import rekey
+from sim.dram.issuing import issue
+from sim.dram.refreshing import refresh_due
+from sim.dram.running import plan_apart, run_apart
+from sim.dram.state import (
     BANKS,
     DIRTY,
     NEVER,
@@ -23,12 +27,7 @@ from sim.devices.dram import (
     REFRESH_AT,
     UNIT_BANKS,
     UNIT_GROUPS,
-    _issue,
-    _plan_apart,
-    _raise_floors,
-    _refresh_due,
-    _rekey,
-    _run_apart,
+    raise_floors,
 )
 from sim.dram.timing import READ, REFRESH_ALL, WRITE
 from sim.kernels.compile import inlined, subroutine
@@ -41,22 +40,22 @@ def take(state, index, tick):
     Everything up to `tick` must have been simulated, and nothing after it.
     """
     channel, rule = state.channel, state.rule
-    _run_apart(state, index, tick)
+    run_apart(state, index, tick)
     due = channel[index, REFRESH_AT]
-    _refresh_due(state, index, tick + 1)
+    refresh_due(state, index, tick + 1)
     channel[index, REFRESH_AT], channel[index, DIRTY] = NEVER, 1
     units = rule[BANKS] // rule[UNIT_BANKS]
     closed = tick + 1
     while channel[index, PRIO_COUNT] > 0:
         if channel[index, DIRTY]:
-            _plan_apart(state, index)
+            plan_apart(state, index)
         planned, command = channel[index, PLAN_TICK], channel[index, PLAN_COMMAND]
         if command == REFRESH_ALL and channel[index, PLAN_COLUMN] == 0 and channel[index, PRIO_COUNT] <= units:
             closed = max(closed, planned)  # what was done for its sake is done, and it does not come
             channel[index, PRIO_HEAD] = (channel[index, PRIO_HEAD] + 1) % state.priority.shape[1]
             channel[index, PRIO_COUNT] -= 1
         else:
-            _issue(state, index, planned)
+            issue(state, index, planned)
         channel[index, DIRTY] = 1
     keep(state, index, closed)
     return closed, due
@@ -65,9 +64,9 @@ def take(state, index, tick):
 @subroutine
 def keep(state, index, tick):
     """No command of a channel that was taken comes before `tick`, nor at it."""
-    _raise_floors(state.channel, index, tick + 1)
+    raise_floors(state.channel, index, tick + 1)
     state.channel[index, DIRTY] = 1
-    _rekey(state, index)
+    rekey(state, index)
 
 
 @subroutine
@@ -86,9 +85,9 @@ def give_back(state, index, tick, opens, reads, writes, refresh_at):
         state.gate[group, READ] = max(state.gate[group, READ], reads)
         state.gate[group, WRITE] = max(state.gate[group, WRITE], writes)
     channel[index, REFRESH_AT] = refresh_at
-    _raise_floors(channel, index, tick)
+    raise_floors(channel, index, tick)
     channel[index, DIRTY] = 1
-    _rekey(state, index)
+    rekey(state, index)
 
 
 @inlined

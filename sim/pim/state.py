@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.devices import dram
+from sim.dram import state as dram
 from sim.dram.timing import ACTIVATE, PRECHARGE_ALL, READ, REFRESH_ALL
 from sim.pim.parameters import PimParameters
 from sim.pim.program import KINDS
