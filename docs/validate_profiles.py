@@ -34,7 +34,6 @@ AS_MEASURED = {
 }
 # Of a device of very many independent slices so many are driven, and its bandwidth is that of all.
 PART = {"sram_wse3": 9000}
-_REFRESH = "all banks are refreshed at once, 7 to 9 % of the time; the card hides some or all of it (see the cards)"
 _CARD = "the card sustains less of its peak than DRAM timing explains; why is not published"
 # Why a figure differs by more than BOUND: of one device, or of a model's figure.
 WHY = {
@@ -42,9 +41,8 @@ WHY = {
     " the mapping from flash before its own; the file's figure is one read of flash",
     ("mqsim_default", "bandwidth"): "a read of a place not read lately reads its part of the mapping from"
     " flash first; the file's figure is what the channels can carry",
-    ("dram", "bandwidth"): _REFRESH,
     **{(name, "bandwidth"): _CARD for name in ("hbm3_mi300x_192g", "hbm3e_gh200_144g", "hbm3e_h200_141g")},
-    ("gddr6_l40_48g", "bandwidth"): "refreshing, as of other cards; and bank groups: 128 B in sequence fall to too few",
+    ("gddr6_l40_48g", "bandwidth"): "bank groups: 128 B in sequence fall to too few; and some refreshing",
 }
 _LEAST_NS = 40_000.0  # of measurement: some ten intervals between refreshes
 
@@ -102,7 +100,7 @@ def detailed_figures(device: Device) -> list[Figure]:
         changes["slices"], share = PART[device.name], PART[device.name] / device.channels
     parameters = model.of_device(device, changes)
     size = max(parameters.transaction_bytes, 4096 if device.kind in ("ssd", "csd") else 0)
-    loads = (_alone(device, parameters, size), _stream(device, parameters, size, share))
+    loads = (_alone(size), _stream(device, parameters, size, share))
     alone, many = (probe(device, [load], changes)[0].result for load in loads)
     told_ns = device.read.latency_ns + device.read.occupancy_ns + size / device.bandwidth_for(size)
     told = device.read.bandwidth_bytes_per_ns
@@ -112,11 +110,8 @@ def detailed_figures(device: Device) -> list[Figure]:
     ]
 
 
-def _alone(device: Device, parameters: object, size: int) -> Load:
-    """One read at a time. A card's come now and then: one right after the other would keep step with its refreshing,
-    which comes to all channels at once."""
-    if getattr(parameters, "path_latency_ns", 0.0) > 0.0:
-        return Load("rand", 1.0, size, rate_bytes_per_ns=size / (10 * device.read.latency_ns), requests=50_000)
+def _alone(size: int) -> Load:
+    """One read at a time."""
     return Load("rand", 1.0, size, outstanding=1, requests=4000, warmup=50)
 
 

@@ -28,7 +28,7 @@ from numba.core.errors import NumbaError
 from numba.extending import NativeValue, models, overload_method, register_model, unbox
 
 from sim.errors import InputError
-from sim.kernels.compile import INLINED, inlined, subroutine
+from sim.kernels.compile import INLINED, inlined, subroutine, used_digest
 
 NEVER = np.iinfo(np.int64).max  # next_access of a block that is not accessed again
 NO_BLOCK = -1  # block of a request for room alone, such as the migration daemon's
@@ -625,6 +625,8 @@ def _digest(functions: Sequence[Callable]) -> str:
         digest.update(repr((function.__qualname__, code.co_code, repr(code.co_consts), closure)).encode())
     for source in sorted(_reachable_sources(functions)):
         digest.update(_source_digest(source))
+    for module in sorted({function.__module__ for function in functions}):  # constants, too
+        digest.update(used_digest(module))
     digest.update(_engine_digest())
     return digest.hexdigest()[:12]
 

@@ -22,17 +22,21 @@ class Checker:
         self.ranks = p.ranks * p.stack_ids
         self.open, self.earlier = {}, defaultdict(list)
         self.activations = defaultdict(list)
+        in_unit = self.groups * p.banks_per_group * p.stack_ids
+        self.turns = in_unit // p.banks_per_refresh
         self.reach = self.mult * (max(p.nRFC, p.nRC, p.nFAW, (p.nRFCpb or 0)) + p.nCL + p.nCWL + p.nWR + 50)
 
     def place(self, gb):
-        """channel, pseudo-channel, rank or stack id, group, bank: each with what is above it."""
+        """channel, pseudo-channel, rank or stack id, group, bank: each with what is above it; what is refreshed."""
         p = self.p
         group = gb // p.banks_per_group
         rank = group // self.groups
         pseudo = rank // self.ranks
         channel = pseudo // p.pseudo_channels
         unit = ("pc", pseudo) if p.stack_ids > 1 else ("rank", rank)
-        return {"channel": channel, "pseudo": pseudo, "rank": rank, "group": group, "bank": gb, "unit": unit}
+        turn = (unit, gb % self.turns)
+        above = {"channel": channel, "pseudo": pseudo, "rank": rank, "group": group}
+        return {**above, "bank": gb, "unit": unit, "turn": turn}
 
     def length(self, command):
         p = self.p
@@ -50,6 +54,7 @@ class Checker:
         same = {key: a[key] == b[key] for key in a}
         ccd_wr = (p.nCCDS if p.nCCDS_WR is None else p.nCCDS_WR, p.nCCDL if p.nCCDL_WR is None else p.nCCDL_WR)
         written = p.nCWL + p.nBL
+        touches = (same["bank"] and then == ACT) or (same["turn"] and then == REFPB)  # a bank that must be closed
         if first == ACT:
             if then == ACT:
                 yield same["bank"], p.nRC
@@ -58,7 +63,7 @@ class Checker:
             yield same["bank"] and then == RD, p.nRCDRD
             yield same["bank"] and then == WR, p.nRCDWR
             yield (same["bank"] and then == PRE) or (same["unit"] and then == PREAB), p.nRAS
-            yield (same["unit"] and then == REFAB) or (same["bank"] and then == REFPB), p.nRC
+            yield (same["unit"] and then == REFAB) or (same["turn"] and then == REFPB), p.nRC
             yield same["unit"] and then == REFPB, p.nRRDS
         if first == RD:
             if then == RD:
@@ -70,7 +75,7 @@ class Checker:
             yield same["unit"] and then == WR, p.nRTW
             yield (same["bank"] and then == PRE) or (same["unit"] and then == PREAB), p.nRTP
             if closes:
-                yield (same["bank"] and then in (ACT, REFPB)) or (same["unit"] and then == REFAB), p.nRTP + p.nRP
+                yield touches or (same["unit"] and then == REFAB), p.nRTP + p.nRP
         if first == WR:
             if then == WR:
                 yield same["group"], ccd_wr[1]
@@ -81,21 +86,18 @@ class Checker:
                 yield same["unit"], written + p.nWTRS
             yield (same["bank"] and then == PRE) or (same["unit"] and then == PREAB), written + p.nWR
             if closes:
-                yield (
-                    (same["bank"] and then in (ACT, REFPB)) or (same["unit"] and then == REFAB),
-                    written + p.nWR + p.nRP,
-                )
+                yield touches or (same["unit"] and then == REFAB), written + p.nWR + p.nRP
         if first in (PRE, PREAB):
-            covers = same["unit"] if first == PREAB else same["bank"]
             recovery = p.nRP if first == PRE or p.nRPab is None else p.nRPab
-            yield covers and then in (ACT, REFPB), recovery
+            yield touches or (first == PREAB and same["unit"] and then in (ACT, REFPB)), recovery
             yield same["unit"] and then == REFAB, p.nRP
             yield same["unit"] and then in (PRE, PREAB), p.nPPD
         if first == REFAB:
             yield same["unit"] and then in (ACT, PREAB, REFAB), p.nRFC
         if first == REFPB:
-            yield same["bank"] and then == ACT, p.nRFCpb
-            yield same["unit"] and then in (ACT, REFPB), p.nRREFD
+            yield same["turn"] and then in (ACT, REFPB), p.nRFCpb
+            yield same["unit"] and then == ACT, p.nRREFD
+            yield same["unit"] and then == REFPB, p.nRREFD if p.nPBR2PBR is None else p.nPBR2PBR
 
     def on_one_bus(self, first, then):
         return not self.p.separate_buses or (first in COLUMNS) == (then in COLUMNS)
@@ -139,7 +141,8 @@ class Checker:
             assert gb in self.open
             del self.open[gb]
         else:
-            assert not (mates if command == REFAB else gb in self.open), f"{NAMES[command]} at {tick} with open rows"
+            together = [other for other in mates if self.place(other)["turn"] == here["turn"]]
+            assert not (mates if command == REFAB else together), f"{NAMES[command]} at {tick} with open rows"
         self.earlier[here["channel"]].append((tick, command, gb, row))
         return earliest
 

@@ -2,11 +2,11 @@
 
 Each channel has a controller with a read and a write queue of transactions. What may be issued, oldest first among what
 the timing rules allow at the same tick (FR-FCFS, Rixner et al., ISCA 2000): the column access of a request for which a
-row was opened; refreshing, for which everything else waits; then accesses, activations and precharges for the queue at
-hand, reads or writes. Writes wait until they are many or no read is left, and are then drained (two watermarks). A
-write is done when it is issued, a read when its last data is there, both later by the latency of a path between the
-requester and the controller, where there is one; a read of what is waiting to be written is answered
-from the queue, and a second write to the same place is taken into the first.
+row was opened; refreshing, for which everything else waits, or one bank (`sim.dram.refreshing`); then accesses,
+activations and precharges for the queue at hand, reads or writes. Writes wait until they are many or no read is left,
+and are then drained (two watermarks). A write is done when it is issued, a read when its last data is there, both later
+by the latency of a path between the requester and the controller, where there is one; a read of what is waiting to be
+written is answered from the queue, and a second write to the same place is taken into the first.
 
 Time is kept in ticks (cycles, or half cycles where there are commands of half a cycle), and jumps from one command to
 the next. A request is seen from the tick after its arrival on. Calls come in order of time, `advance` up to a request's
@@ -133,14 +133,14 @@ def next_event(state):
 
 
 def energy_pj(parameters: DramParameters, counts: np.ndarray, elapsed_ns: float) -> dict[str, float]:
-    """Picojoules by cause, of the commands counted in that time; a bank's refresh takes its share of one of all."""
+    """Picojoules by cause, of the commands counted in that time; bank by bank, all refreshing takes the same."""
     e = parameters.energy
-    banks = parameters.bank_groups * parameters.banks_per_group * parameters.stack_ids
+    share = parameters.bank_interval / parameters.nREFI
     return {
         "activate": counts[ACTIVATES] * e.activate_pj,
         "read": counts[READS] * e.read_pj,
         "write": counts[WRITES] * e.write_pj,
-        "refresh": (counts[REFRESHES] + counts[BANK_REFRESHES] / banks) * e.refresh_pj,
+        "refresh": (counts[REFRESHES] + counts[BANK_REFRESHES] * share) * e.refresh_pj,
         "background": elapsed_ns * e.background_w * 1000 * parameters.channels,
     }
 

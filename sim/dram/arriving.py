@@ -37,7 +37,9 @@ from sim.dram.state import (
     OPEN,
     OPEN_ROW,
     PC_GROUPS,
+    PER_BANK,
     PLAN_COLUMN,
+    PLAN_ENTRY,
     PLAN_TICK,
     POLICY,
     PREVIOUS,
@@ -45,6 +47,7 @@ from sim.dram.state import (
     QUEUED,
     RANK_GROUPS,
     READ_QUEUE,
+    REFRESH,
     REFRESH_AT,
     REQUESTS,
     ROW_OF,
@@ -117,6 +120,8 @@ def _changes_plan(state, index, gb, write):
         return True
     if write != before or channel[index, PRIO_COUNT] > 0:
         return False
+    if rule[REFRESH] == PER_BANK and channel[index, PLAN_ENTRY] < 0:  # a refresh, of a bank that has no requests
+        return True
     group, planned = gb >> rule[GROUP_SHIFT], channel[index, PLAN_TICK]
     if bank[gb, COLUMN_ORDER + write] < NEVER:
         ready = max(channel[index, FLOOR_COLUMN], channel[index, BUS_COLUMN])

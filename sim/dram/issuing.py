@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sim.dram.completing import complete
 from sim.dram.queues import first_hit, leave_queue, list_bank, reorder_both, unlist_bank
+from sim.dram.refreshing import next_turn
 from sim.dram.state import (
     ACT_TO_REFPB,
     ACTIVATES,
@@ -41,6 +42,7 @@ from sim.dram.state import (
     OK_UNIT_ACT,
     OK_WR,
     OPEN_ROW,
+    PBR2PBR,
     PC_GROUPS,
     PLACE_ACTIVE,
     PLAN_BANK,
@@ -79,6 +81,7 @@ from sim.dram.state import (
     TICKS_COL,
     TICKS_PRE,
     TICKS_REF,
+    TURNS,
     UNIT_BANKS,
     UNIT_GROUPS,
     UNIT_SHIFT,
@@ -262,7 +265,7 @@ def delay_precharges(state, gb, tick):
 
 @inlined
 def _issue_maintenance(state, index, tick, command, gb):
-    """Close all banks of a rank, refresh them, or refresh one bank."""
+    """Close all banks of a rank, refresh them, or refresh those whose turn it is."""
     channel, bank, rule, unit = state.channel, state.bank, state.rule, state.unit
     at_unit = gb >> rule[UNIT_SHIFT]
     if command == PRECHARGE_ALL:
@@ -274,10 +277,12 @@ def _issue_maintenance(state, index, tick, command, gb):
         state.counts[REFRESHES] += 1
         for other in range(gb, gb + rule[UNIT_BANKS]):
             bank[other, OK_ACT] = max(bank[other, OK_ACT], tick + rule[RFC])
+        channel[index, PRIO_HEAD] = (channel[index, PRIO_HEAD] + 1) % state.priority.shape[1]
+        channel[index, PRIO_COUNT] -= 1
     else:
         state.counts[BANK_REFRESHES] += 1
-        bank[gb, OK_ACT] = max(bank[gb, OK_ACT], tick + rule[RFCPB])
-        unit[at_unit, OK_REFPB] = max(unit[at_unit, OK_REFPB], tick + max(rule[RREFD], 1))
+        for other in range(gb, (at_unit + 1) * rule[UNIT_BANKS], rule[TURNS]):
+            bank[other, OK_ACT] = max(bank[other, OK_ACT], tick + rule[RFCPB])
+        unit[at_unit, OK_REFPB] = max(unit[at_unit, OK_REFPB], tick + max(rule[PBR2PBR], 1))
         unit[at_unit, OK_UNIT_ACT] = max(unit[at_unit, OK_UNIT_ACT], tick + rule[RREFD])
-    channel[index, PRIO_HEAD] = (channel[index, PRIO_HEAD] + 1) % state.priority.shape[1]
-    channel[index, PRIO_COUNT] -= 1
+        next_turn(state, index, at_unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sim.dram.queues import set_draining
-from sim.dram.refreshing import plan_refresh
+from sim.dram.refreshing import plan_bank_refresh, plan_refresh
 from sim.dram.state import (
     ACTIVE,
     ACTIVE_BANKS,
@@ -36,6 +36,7 @@ from sim.dram.state import (
     OPEN,
     OPEN_ROW,
     OPENER_BANKS,
+    PER_BANK,
     PLAN_BANK,
     PLAN_COLUMN,
     PLAN_COMMAND,
@@ -45,6 +46,7 @@ from sim.dram.state import (
     PRIO_COUNT,
     PRIORITY,
     QUEUED_CLASS,
+    REFRESH,
     ROW_ENTRY,
     ROW_ORDER,
     SCHEDULER,
@@ -92,6 +94,8 @@ def plan(state, index):
             elif gb >= 0 and bank[gb, ROW_ORDER + write] < NEVER:
                 row_bank, row_command = gb, PRECHARGE if bank[gb, OPEN_ROW] >= 0 else ACTIVATE
                 ready = max(floor_row, max(bank[gb, row_command], gate[gb >> group_shift, row_command]))
+                if row_command == ACTIVATE:
+                    ready = max(ready, state.unit[gb >> rule[UNIT_SHIFT], OK_UNIT_ACT])
                 row_key = (((ready | (aligned if row_command == ACTIVATE else 0)) - now) << TICKS_AT) | QUEUED_CLASS
     else:
         write = set_draining(channel, rule, index)
@@ -120,6 +124,11 @@ def plan(state, index):
                 key = (((max(earliest, ready) | aligned) - now) << TICKS_AT) | bank[gb, ROW_ORDER + write]
                 if key < row_key:
                     row_key, row_bank, row_command = key, gb, ACTIVATE
+    if rule[REFRESH] == PER_BANK:
+        tick, command, gb = plan_bank_refresh(state, index, floor_row)
+        key = ((tick - now) << TICKS_AT) | PRIORITY if tick < NEVER else NEVER
+        if key < row_key:
+            row_key, row_bank, row_command = key, gb, command
     if rule[POLICY] != OPEN:
         tick, gb = _plan_close(state, index, floor_row)
         key = ((tick - now) << TICKS_AT) | PRIORITY if tick < now + (1 << 15) else NEVER

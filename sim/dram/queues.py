@@ -14,6 +14,7 @@ from sim.dram.state import (
     DRAINING,
     FCFS,
     HEAD,
+    HELD,
     HIGH,
     HIT,
     HIT_BANKS,
@@ -121,7 +122,9 @@ def reorder(state, index, gb, write):
         if bank[gb, ACTIVE] >= 0:
             other = np.int64(-1)
     row_list = np.int64(-1)
-    if other >= 0:
+    if bank[gb, HELD]:
+        column = np.int64(NEVER)
+    elif other >= 0:
         row = QUEUED_CLASS | entry[other, SEQUENCE]
         row_list = CLOSER_BANKS + write if is_open else _opener_list(rule, gb, write)
     if (column < NEVER) != (bank[gb, COLUMN_ORDER + write] < NEVER):

@@ -22,12 +22,14 @@ _AGE = PRIORITY - 1
 OK_RD, OK_WR, OK_ACT, OK_PRE, OPEN_ROW, COLUMN_ORDER, ROW_ORDER, ACTIVE_ORDER, ACTIVE_WRITE = *range(6), 7, 9, 10
 ACTIVE, USED, LAST_USE, HEAD, HIT, TAIL, ROW_ENTRY, PLACE_ACTIVE = 11, 12, 13, 14, 16, 18, 20, 22
 COLUMN_PLACE, ROW_PLACE, ROW_LIST = 23, 25, 27
-_BANK_COLUMNS = 29
+HELD = 29  # for a refresh that can be postponed no longer: its queues wait
+_BANK_COLUMNS = 30
 # lists of banks in `listed`: with an access to an open row, with a row to close, with a request for which a row was
 # opened, and of each unit, with a row to open; the first, second and last for reads and for writes
 HIT_BANKS, CLOSER_BANKS, ACTIVE_BANKS, OPENER_BANKS = 0, 2, 4, 5
 # columns of `unit`: a rank, or a pseudo-channel of stacked dies, within which activations are counted
-FAW, FAW_PLACE, OK_REFPB, NEXT_REFRESHED, OK_UNIT_ACT = 0, 4, 5, 6, 7
+FAW, FAW_PLACE, OK_REFPB, NEXT_REFRESHED, OK_UNIT_ACT, OWED = 0, 4, 5, 6, 7, 8  # refreshes of single banks owed
+_UNIT_COLUMNS = 9
 # columns of `entry`: a transaction
 SEQUENCE, ENTRY_BANK, ROW_OF, UNIT_ADDRESS, IS_WRITE, SLOT, NEXT, PREVIOUS, COUNTED = range(9)
 # columns of `slot`: a request
@@ -57,6 +59,7 @@ TICKET, LEFT, DONE_TICK, DONE_NEXT, DONE_PREVIOUS = range(5)
 ) = (*range(5), *range(6, 21))
 _CHANNEL_COLUMNS = 21
 # places of `rule`: how the device is made, in ticks where it is time
+_RULES = 66
 (
     CHANNELS,
     BANKS,
@@ -106,6 +109,7 @@ _CHANNEL_COLUMNS = 21
     RFC,
     RFCPB,
     RREFD,
+    PBR2PBR,
     ACT_TO_REFPB,
     REF_AFTER_ACT_OK,
     REFRESH,
@@ -121,7 +125,9 @@ _CHANNEL_COLUMNS = 21
     WCK_RD,
     WCK_WR,
     PATH,
-) = range(63)
+    POSTPONED,
+    TURNS,
+) = range(_RULES)
 ALL_BANK, PER_BANK, NO_REFRESH = range(3)
 OPEN, CLOSED, ON_TIMEOUT = range(3)
 ROW_HIT, PLAIN, FCFS = range(3)
@@ -141,17 +147,17 @@ FREE_SLOT, SEQUENCE_NEXT, LOGGED, TICK_NOW = range(4)
 class State(NamedTuple):
     """Few arrays, each with all that is known of its things: compiled code passes every array at every call."""
 
-    rule: np.ndarray  # int64[63]
+    rule: np.ndarray  # int64[66]
     parts: (
         np.ndarray
     )  # int64[parts, 4] of an address, least significant first: field, size, place in field, shift or -1
     channel: np.ndarray  # int64[channels, 21]
-    bank: np.ndarray  # int64[banks, 29], those of a channel together, of a bank group, of a rank, of a pseudo-channel
+    bank: np.ndarray  # int64[banks, 30], those of a channel together, of a bank group, of a rank, of a pseudo-channel
     gate: np.ndarray  # int64[groups, 4]: when a bank group may next take RD, WR, ACT, PRE
-    unit: np.ndarray  # int64[units, 8]
+    unit: np.ndarray  # int64[units, 9]
     listed: np.ndarray  # int64[channels, lists, banks a channel + 1]: lists of banks, the last place holds how many
     entry: np.ndarray  # int64[entries, 9]
-    priority: np.ndarray  # int64[channels, places]: refreshes that are due, a ring
+    priority: np.ndarray  # int64[channels, places]: refreshes of all banks that are due, a ring
     slot: np.ndarray  # int64[requests, 5]
     tree: np.ndarray  # int64[2 x leaves]: a tournament of the channels' next ticks
     shared: np.ndarray  # int64[4]
@@ -176,18 +182,21 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
     bank[:, [OPEN_ROW, ACTIVE, HEAD, HEAD + 1, HIT, HIT + 1, TAIL, TAIL + 1, ROW_ENTRY, ROW_ENTRY + 1]] = -1
     bank[:, [COLUMN_ORDER, COLUMN_ORDER + 1, ROW_ORDER, ROW_ORDER + 1]] = NEVER
     bank[:, [ROW_LIST, ROW_LIST + 1]] = -1
+    nth = np.arange(channels)
+    behind = nth if p.staggered_refresh else 0 * nth
     entry = np.zeros((channels * entries, 9), np.int64)
     entry[:, NEXT] = np.arange(1, channels * entries + 1)
     channel = np.zeros((channels, _CHANNEL_COLUMNS), np.int64)
     channel[:, [FLOOR_COLUMN, FLOOR_ROW]] = 1
-    channel[:, FREE_ENTRY] = np.arange(channels) * entries
+    channel[:, FREE_ENTRY] = nth * entries
     channel[:, [DONE_HEAD, DONE_TAIL]] = -1
-    channel[:, REFRESH_AT] = rule[REFI] if p.refresh != "none" else NEVER
+    channel[:, REFRESH_AT] = rule[REFI] + behind * rule[REFI] // channels if p.refresh != "none" else NEVER
     channel[:, DIRTY] = 1
     slot = np.full((slots, 5), -1, np.int64)
     slot[:, DONE_NEXT] = np.arange(1, slots + 1)
-    unit = np.zeros((units, 8), np.int64)
+    unit = np.zeros((units, _UNIT_COLUMNS), np.int64)
     unit[:, FAW : FAW + 4] = LONG_AGO
+    unit[:, NEXT_REFRESHED] = np.repeat(behind * rule[TURNS] // channels, units // channels)
     leaves = 1 << (channels - 1).bit_length()
     return State(
         rule=rule,
@@ -213,7 +222,7 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
 
 def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     """Everything that the kernels read of the parameters."""
-    rule = np.zeros(63, np.int64)
+    rule = np.zeros(_RULES, np.int64)
     ranks = p.ranks * p.stack_ids
     rank_groups = p.bank_groups
     unit_groups = rank_groups * (p.stack_ids if p.stack_ids > 1 else 1)
@@ -230,7 +239,8 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
         rule[place] = p.ticks(command)
     for place, nominal, first, then in pair_rules(p):
         rule[place] = p.between(nominal, first, then)
-    rule[REFI] = (_bank_interval(p) if p.refresh == "per_bank" else p.nREFI) * p.ticks_per_cycle
+    rule[REFI] = (p.bank_interval if p.refresh == "per_bank" else p.nREFI) * p.ticks_per_cycle
+    rule[POSTPONED], rule[TURNS] = p.postponed_refreshes, p.refresh_turns
     rule[REF_AFTER_ACT_OK] = p.tail(ACTIVATE) - p.tail(REFRESH_ALL)
     rule[REFRESH] = ("all_bank", "per_bank", "none").index(p.refresh)
     rule[POLICY], rule[CLOSE_AFTER] = ("open", "closed", "timeout").index(p.row_policy), p.close_after
@@ -248,11 +258,6 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
 def _on_the_path(p: DramParameters) -> int:
     """How many transactions that left the channels can be on their way to who asked for them."""
     return math.ceil(p.path_latency_ns * p.peak_bytes_per_ns / p.transaction_bytes)
-
-
-def _bank_interval(p: DramParameters) -> int:
-    """Cycles between two refreshes of single banks of one rank: each bank once in nREFI."""
-    return p.nREFIpb or max(1, p.nREFI // (p.bank_groups * p.banks_per_group * p.stack_ids))
 
 
 def pair_rules(p: DramParameters) -> list[tuple[int, int, int, int]]:
@@ -293,6 +298,7 @@ def pair_rules(p: DramParameters) -> list[tuple[int, int, int, int]]:
         (RFC, p.nRFC, REFRESH_ALL, ACTIVATE),
         (RFCPB, p.nRFCpb or 0, REFRESH_BANK, ACTIVATE),
         (RREFD, p.nRREFD, REFRESH_BANK, ACTIVATE),
+        (PBR2PBR, p.nRREFD if p.nPBR2PBR is None else p.nPBR2PBR, REFRESH_BANK, REFRESH_BANK),
         (ACT_TO_REFPB, p.nRRDS, ACTIVATE, REFRESH_BANK),
     ]
 

@@ -49,8 +49,11 @@ class DramParameters(BaseModel):
     channel (of all its pseudo-channels). scheduler: `fr_fcfs_row_hit` is FR-FCFS in which no younger request closes a
     row that an older one hits; with row_hit_cap, as many accesses to an open row as that and no more while another
     row of the bank is waited for. row_policy `closed` closes a row after `close_after` accesses that left it open;
-    `timeout` after timeout_ns without access. path_latency_ns: between requester and controller, there and back, which
-    delays each request and holds nothing.
+    `timeout` after timeout_ns without access. refresh `per_bank`: banks in turn, while the others go on; so many with
+    one command as banks_per_refresh, each of another bank group. Of a rank's refreshes, so many as postponed_refreshes
+    may wait while the banks whose turn it is have requests. staggered_refresh: the nth of so many channels begins
+    n / channels of an interval later, and with other banks; else all channels refresh at once. path_latency_ns: between
+    requester and controller, there and back, which delays each request and holds nothing.
     Raises InputError (from `dram_parameters`) where a rule contradicts another.
     """
 
@@ -108,7 +111,9 @@ class DramParameters(BaseModel):
     nRFC: int
     nREFIpb: int | None = None
     nRFCpb: int | None = None
-    nRREFD: int = 0
+    nRREFD: int = 0  # from the refresh of a bank to an activation of another, and to the refresh of another
+    nPBR2PBR: int | None = None  # this, where it differs
+    banks_per_refresh: int = 1
     nWCKPST: int | None = None  # the data clock has to be started again this long after the last burst
     # the controller
     mapping: str = "RoBaRaCoCh"
@@ -118,6 +123,8 @@ class DramParameters(BaseModel):
     close_after: int = 4
     timeout_ns: float = 100.0
     refresh: Literal["all_bank", "per_bank", "none"] = "all_bank"
+    postponed_refreshes: int = 8
+    staggered_refresh: bool = False
     read_queue: int = 32
     write_queue: int = 32
     write_low_watermark: float = 0.2
@@ -158,6 +165,16 @@ class DramParameters(BaseModel):
         return self.pseudo_channels * self.ranks * self.stack_ids * self.bank_groups * self.banks_per_group
 
     @property
+    def refresh_turns(self) -> int:
+        """How many refreshes of single banks a rank needs to refresh all; of a pseudo-channel of stacked dies."""
+        return self.stack_ids * self.bank_groups * self.banks_per_group // self.banks_per_refresh
+
+    @property
+    def bank_interval(self) -> int:
+        """Cycles between two refreshes of single banks of one rank: each bank once in nREFI, or as nREFIpb says."""
+        return self.nREFIpb or max(1, self.nREFI // self.refresh_turns)
+
+    @property
     def tick_ns(self) -> float:
         return self.tCK_ps / 1000 / self.ticks_per_cycle
 
@@ -196,7 +213,8 @@ class DramParameters(BaseModel):
 _AT_LEAST_ONE = (
     *("channels", "pseudo_channels", "stack_ids", "ranks", "bank_groups", "banks_per_group", "rows", "columns"),
     *("width_bits", "burst_length", "tCK_ps", "nBL", "nCL", "nCWL", "nRCDRD", "nRCDWR", "nRP", "nRAS", "nRC"),
-    *("nRRDS", "nRRDL", "nFAW", "nCCDS", "nCCDL", "nREFI", "nRFC", "read_queue", "write_queue"),
+    *("nRRDS", "nRRDL", "nFAW", "nCCDS", "nCCDL", "nREFI", "nRFC", "banks_per_refresh", "read_queue"),
+    "write_queue",
 )
 
 
@@ -211,10 +229,13 @@ def _check_positive(p: DramParameters) -> None:
 
 def _check_powers(p: DramParameters) -> None:
     names = ("pseudo_channels", "stack_ids", "ranks", "bank_groups", "banks_per_group", "rows", "columns")
-    for name in (*names, "width_bits", "burst_length"):
+    for name in (*names, "width_bits", "burst_length", "banks_per_refresh"):
         value = getattr(p, name)
         if value & (value - 1):
             raise InputError(f"{name} is", value=value, expected="a power of two")
+    if p.banks_per_refresh > p.bank_groups * p.banks_per_group:
+        expected = "at most the banks of a rank"
+        raise InputError("banks_per_refresh is", value=p.banks_per_refresh, expected=expected)
     if p.ranks > 1 and p.stack_ids > 1:
         raise InputError("both ranks and stack_ids are above 1:", value=(p.ranks, p.stack_ids), expected="one of them")
     if p.transactions_per_row < 1 or p.width_bits < 8:
@@ -252,6 +273,9 @@ def _check_controller(p: DramParameters) -> None:
         raise InputError("write watermarks (low, high) are", value=value, expected="0 <= low < high <= 1")
     if p.refresh == "per_bank" and not p.nRFCpb:
         raise InputError(f"timing set {p.name!r} has no nRFCpb", expected="one, for refresh per_bank")
+    if not 0 <= p.postponed_refreshes <= 8 * p.refresh_turns:
+        expected = f"0 to {8 * p.refresh_turns}, eight of each bank"
+        raise InputError("postponed_refreshes is", value=p.postponed_refreshes, expected=expected)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

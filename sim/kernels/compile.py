@@ -99,7 +99,7 @@ class _Cache(FunctionCache):
     def _index_key(self, sig, codegen):
         _, *rest = super()._index_key(sig, codegen)
         beside = _sources_digest(Path(self._py_func.__code__.co_filename).parent)
-        used = _used_digest(self._py_func.__module__)
+        used = used_digest(self._py_func.__module__)
         return (_spelled(sig), self.options, kernels_digest(), beside, used, *rest)
 
 
@@ -118,7 +118,8 @@ def _sources_digest(folder: Path) -> bytes:
 
 
 @cache
-def _used_digest(module: str) -> bytes:
+def used_digest(module: str) -> bytes:
+    """Of the sources of the folders that a module uses (`folders_used`)."""
     return b"".join(_sources_digest(folder) for folder in folders_used(module))
 
 
