@@ -112,14 +112,16 @@ def side_by_side(trace, theirs: Theirs, policies: list[str], capacities: list[st
 
 
 def timed(command: list[str]) -> float:
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    """In a folder of its own, since libCacheSim's programs leave files where they run."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
     return time.perf_counter() - started
 
 
 def whole_processes(path: Path, binaries: Path, objects: int, rounds: int, folder: Path):
     """Seconds of processes from start to end, and how many times as long theirs take."""
-    run_sim = [sys.executable, "run_sim.py"]
+    run_sim = [sys.executable, str(ROOT / "run_sim.py")]
     dense = folder / "trace.dense"
     timed([*run_sim, "convert", str(path), str(dense), "--format", "dense"])
     capacity, flags = str(objects // 10), ["--ignore-object-size", "--json"]
@@ -150,7 +152,7 @@ def whole_processes(path: Path, binaries: Path, objects: int, rounds: int, folde
 def many_sizes(dense: Path, path: Path, binaries: Path, sizes: list[int], policies: tuple[str, ...]):
     """Seconds of ours and of theirs, each with all cores."""
     names, listed = ",".join(policies), ",".join(map(str, sizes))
-    mrc = [sys.executable, "run_sim.py", "mrc", str(dense), "--policies", names, "--sizes", listed]
+    mrc = [sys.executable, str(ROOT / "run_sim.py"), "mrc", str(dense), "--policies", names, "--sizes", listed]
     ours = timed([*mrc, "--ignore-object-size", "--json"])
     command = [str(binaries / "cachesim"), str(path), "oracleGeneral", names, listed]
     return ours, timed([*command, "--ignore-obj-size", "1", "--num-thread", str(os.cpu_count())])

@@ -18,7 +18,8 @@ _PLACES = {
     "sim.trace_options": ("Reader", "Generator", "Option"),
     "sim.engines.replay": ("replay", "ReplayResult"),
     "sim.simulation": ("run", "compare"),
-    "sim.probing": ("probe",),
+    "sim.probing": ("probe", "probe_together"),
+    "sim.traffic": ("Load",),
     "sim.results": ("load_result", "Result"),
     "sim.policy": (
         "NEVER",

@@ -162,7 +162,12 @@ def mrc(
 def probe(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="A device file, or the name of a shipped one.")],
     pattern: Annotated[
-        str, typer.Option(help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams).")
+        str,
+        typer.Option(
+            help="seq, rand, strideN, burstN or mstreamN, N in bytes (mstreamN: streams); or an operation: of a memory "
+            "with units gemvNxK, addN, mulN, madN, reluN, movN, of a computational drive scan1GiB, gemv1GiB or "
+            "attention1GiB:flops_per_byte=8."
+        ),
     ] = "rand",
     read_ratio: Annotated[float, typer.Option(help="Share of reads among the requests.")] = 1.0,
     outstanding: Annotated[
@@ -175,9 +180,25 @@ def probe(
     requests: Annotated[int, typer.Option(help="How many are measured.", min=1)] = 20_000,
     warmup: Annotated[int, typer.Option(help="How many come before.", min=0)] = 3_000,
     seed: Annotated[int, typer.Option(help="Of addresses and arrivals.", min=0)] = 1,
+    base: Annotated[str, typer.Option(metavar="SIZE", help="The first address that is asked for.")] = "0B",
+    span: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Of the addresses from there on [default: the rest].")
+    ] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="KEY=VALUE,...",
+            help="One more requester beside this one, such as pattern=rand,rate=2GB/s,read_ratio=0.5,size=64B.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a parameter of the model, such as mapping=MOP4CLXOR."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a parameter of the model, such as mapping=MOP4CLXOR, or take another model: model=fixed.",
+        ),
     ] = None,
     out: Annotated[
         str | None,
@@ -185,11 +206,12 @@ def probe(
     ] = None,
     json: _Json = False,
 ):
-    """Drive one device alone: bandwidth, latency, row hits and energy under a load, or a curve of loads."""
+    """Drive a device or link alone: bandwidth, latency, energy under a load, a curve of loads, or several at once."""
     from sim.commands import probe as command
 
-    changes = _settings(set_)
-    command.probe(device, pattern, read_ratio, outstanding, rate, size, requests, warmup, seed, changes, out, json)
+    asked = {"pattern": pattern, "read_ratio": read_ratio, "outstanding": outstanding, "rate": rate, "size": size}
+    asked |= {"requests": requests, "warmup": warmup, "seed": seed, "base": base, "span": span}
+    command.probe(device, asked, with_ or [], _settings(set_), out, json)
 
 
 @app.command("list")

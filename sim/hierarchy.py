@@ -6,6 +6,7 @@ A request's data travel that path; a copy between two tiers goes up to where the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from sim import registry
 from sim.choice import Choice
 from sim.engines import block_cache as bc
+from sim.engines import event_devices as ed
 from sim.engines.columns import columns_of, make_hints
 from sim.engines.flags import MAX_LEVELS
 from sim.engines.residency import Plugins, Residency, make_residency
@@ -50,6 +52,13 @@ class Column:
     device: Device
 
 
+class Server(NamedTuple):
+    """Level of the stack of models and row there; or number of a device simulated by events, and DRIVEN."""
+
+    level: int
+    row: int
+
+
 @dataclass(frozen=True)
 class Hierarchy:
     """An engine ready to run, and what its numbers stand for."""
@@ -58,7 +67,7 @@ class Hierarchy:
     tiers: tuple[str, ...]  # by level; the last holds everything
     plans: tuple[TierPlan, ...]  # one a level but the last
     columns: tuple[Column, ...]
-    servers: tuple[tuple[int, int], ...]  # each tier's device, then each link up, down: level of the model stack, row
+    servers: tuple[Server, ...]  # each tier's device, then each link up, down
     engine: bc.Engine
 
     def server_name(self, server: int) -> str:
@@ -72,9 +81,17 @@ class Hierarchy:
         """The same hierarchy, whose engine has moved on."""
         return replace(self, engine=engine)
 
-    def busy_ns(self) -> np.ndarray:
-        """float64[servers] time that each server was held so far, averaged over its channels."""
-        return np.array([self.engine.model_states[model].busy_ns[row] for model, row in self.servers])
+    def busy_ns(self, engine: bc.Engine | None = None, now_ns: float | None = None) -> np.ndarray:
+        """float64[servers] time that each server was held until now, averaged over its channels; or, simulated event by
+        event, that it had any work.
+
+        engine: in place of the hierarchy's own; now_ns: in place of the last completion.
+        """
+        engine = engine or self.engine
+        now_ns = engine.clock_ns[bc.LAST_COMPLETION] if now_ns is None else now_ns
+        worked_ns = ed.busy_ns(engine.devices, now_ns)
+        held_ns = [state.busy_ns for state in engine.model_states]
+        return np.array([worked_ns[at] if row == ed.DRIVEN else held_ns[at][row] for at, row in self.servers])
 
 
 def build(
@@ -107,7 +124,7 @@ def build(
             file=profile.file,
             value=last.device.capacity_bytes,
         )
-    columns, servers, model, states = _servers(profile, names)
+    columns, servers, model, states, driven = _servers(profile, names)
     prefetcher = prefetch.plugin(registry.PREFETCH)
     degree = int(prefetcher.degree(prefetcher.resolve(prefetch.parameters)))
     plug, res = contents(
@@ -126,6 +143,7 @@ def build(
         keys, values = make_address_index(trace.address, blocks)
     context = Context(capacity=plans[0].capacity_bytes if plans else footprint, blocks=blocks, seed=seed)
     first_stage, stages = _routes(profile, names, servers)
+    devices = _event_devices(driven, first_stage, stages, res.size_of, trace.n_blocks)
     times, facts = bc.make_pool(_FIRST_SLOTS)
     counts = np.zeros(10, np.int64)
     counts[bc.FREE_COUNT], counts[bc.KNOWN] = _FIRST_SLOTS, trace.n_blocks
@@ -133,6 +151,7 @@ def build(
         plug=plug,
         model=model,
         model_states=states,
+        devices=devices,
         prefetch=prefetcher,
         prefetch_state=prefetcher.make_state(context, prefetch.parameters),
         res=res,
@@ -194,29 +213,60 @@ def _servers(profile: Profile, names: Sequence[str]):
     for name in names:
         device = profile.tier(name).device
         columns += [Column("tier", name, "read", device), Column("tier", name, "write", device)]
-        parts.append(device)
+        parts.append((("tier", name), device))
     for name, link in profile.links.items():
         columns += [Column("link", name, "up", link), Column("link", name, "down", link)]
-        parts += [link, link]
+        parts += [(("link", name), link)] * 2
     by_model: dict[str, list[Device]] = {}
+    driven: dict[tuple[str, str], Device] = {}
     servers = []
-    for part in parts:
-        name = serving_model(part)
-        rows = by_model.setdefault(name, [])
-        servers.append((list(by_model).index(name), len(rows)))
+    for owner, part in parts:
+        if isinstance(registry.load(registry.DEVICE_MODEL, part.model), EventModel):
+            driven.setdefault(owner, part)
+            servers.append(Server(list(driven).index(owner), ed.DRIVEN))
+            continue
+        rows = by_model.setdefault(part.model, [])
+        servers.append(Server(list(by_model).index(part.model), len(rows)))
         rows.append(part)
-    models = [registry.load(registry.DEVICE_MODEL, name) for name in by_model]
-    states = tuple(model.init(rows) for model, rows in zip(models, by_model.values(), strict=True))
-    return tuple(columns), tuple(servers), Stacked(models), states
+    models = [registry.load(registry.DEVICE_MODEL, name) for name in by_model or {"fixed": []}]
+    states = tuple(model.init(rows) for model, rows in zip(models, by_model.values() or [[]], strict=True))
+    return tuple(columns), tuple(servers), Stacked(models), states, tuple(driven.values())
 
 
-def serving_model(part: Device) -> str:
-    """The model that times a part's accesses in a hierarchy: its own, or `fixed` where that is simulated by events.
+def _event_devices(
+    parts: Sequence[Device], first_stage: np.ndarray, stages: np.ndarray, size_of: np.ndarray, known: int
+) -> ed.EventDevices:
+    """The devices that are simulated event by event, at rest; both directions of a link are one.
 
-    Every device has the fixed model whatever else it offers (`sim.profile`); a hierarchy asks for the times of one
-    access after the other, which a model that reorders them cannot tell.
+    Blocks lie one after the other, in order of first access; the `known` ones are followed by those that only
+    prefetching touches, for which the largest size is left.
     """
-    return "fixed" if isinstance(registry.load(registry.DEVICE_MODEL, part.model), EventModel) else part.model
+    for part in parts:
+        if part.count > 1:
+            problem = f"device {part.name!r}: the model {part.model!r} stands for one part, and the system has"
+            raise InputError(problem, value=part.count, expected="count: 1, or the model 'fixed'")
+    models = [registry.load(registry.DEVICE_MODEL, part.model) for part in parts]
+    parameters = [model.of_device(part, {}) for model, part in zip(models, parts, strict=True)]
+    chunk_of = np.array([model.chunk_bytes for model in models], np.int64)
+    met = [
+        [int(chunk_of[stage[0]]) for stage in stages[first:last] if stage[1] == ed.DRIVEN]
+        for first, last in itertools.pairwise(first_stage)
+    ]
+    chunk_bytes = np.array([max(chunks, default=0) for chunks in met], np.int64)
+    largest = int(size_of.max(initial=1))
+    cut = chunk_bytes[chunk_bytes > 0]
+    room = np.concatenate([size_of[:known], np.full(len(size_of) - known, largest)])
+    return ed.EventDevices(
+        model=Stacked(models),
+        states=tuple(model.init(one) for model, one in zip(models, parameters, strict=True)),
+        queues=np.array([[one.capacity_bytes, bc.NOBODY, bc.NOBODY, 0] for one in parameters], np.int64).reshape(-1, 4),
+        clocks=np.tile([np.inf, 0.0, 0.0], (len(parts), 1)),
+        chunk_bytes=chunk_bytes,
+        most_chunks=-(-largest // int(cut.min())) if cut.size else 0,
+        place_of=np.cumsum(room) - room if parts else np.zeros(0, np.int64),
+        chunks=np.full((_FIRST_SLOTS if parts else 0, 5), bc.NOBODY, np.int64),
+        sent_ns=np.zeros(_FIRST_SLOTS if parts else 0),
+    )
 
 
 def _plugins(plans: Sequence[TierPlan], trace, blocks: int, seed: int) -> tuple[Plugins, list[bool]]:
@@ -310,13 +360,11 @@ def _routes(profile: Profile, names: Sequence[str], servers) -> tuple[np.ndarray
     link_names = list(profile.links)
 
     def device(level: int, is_write: bool) -> _Stage:
-        model, row = servers[level]
-        return _Stage(model, row, 2 * level + is_write, is_write, bc.DEVICE_NS)
+        return _Stage(*servers[level], 2 * level + is_write, is_write, bc.DEVICE_NS)
 
     def link(name: str, down: bool) -> _Stage:
         nth = 2 * link_names.index(name) + down
-        model, row = servers[levels + nth]
-        return _Stage(model, row, 2 * levels + nth, down, bc.LINK_NS)
+        return _Stage(*servers[levels + nth], 2 * levels + nth, down, bc.LINK_NS)
 
     def path(level: int) -> tuple[str, ...]:
         return profile.tier(names[level]).path

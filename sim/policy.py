@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from numba.core.errors import NumbaError
 from numba.extending import NativeValue, models, overload_method, register_model, unbox
 
 from sim.errors import InputError
-from sim.kernels.compile import INLINED, inlined
+from sim.kernels.compile import INLINED, inlined, subroutine
 
 NEVER = np.iinfo(np.int64).max  # next_access of a block that is not accessed again
 NO_BLOCK = -1  # block of a request for room alone, such as the migration daemon's
@@ -414,6 +415,7 @@ class EventModel(Plugin):
     advance: Callable
     next_event: Callable
     of_device: Callable  # (sim.profile.Device, changes by name) -> parameters; raises InputError
+    chunk_bytes: int = 4096  # in a hierarchy, what is larger is asked for in pieces of this
     energy_pj: Callable  # (parameters, counts, elapsed_ns) -> picojoules by cause
     count_names: tuple[str, ...]
 
@@ -422,43 +424,65 @@ class Stacked:
     """One plugin a level, called by level number: `stacked.evict(states, level, request)`.
 
     Tiers run different policies with states of different types; compiled code cannot index such a tuple by a variable.
-    The levels' hooks are chained into one function of nested comparisons, which the compiler flattens.
+    The levels' hooks are chained into one function of nested comparisons, which the compiler flattens. A stack of no
+    plugins has the hooks of event models, which do nothing: code that calls them compiles, and is never reached.
     """
 
     def __init__(self, plugins: Sequence[Plugin]):
         self.plugins = tuple(plugins)
-        self.kind = self.plugins[0].KIND
+        self.kind = self.plugins[0].KIND if self.plugins else EventModel.KIND
         name = "+".join(plugin.name for plugin in self.plugins)
         digest = hashlib.sha256("".join(plugin.digest for plugin in self.plugins).encode()).hexdigest()[:12]
         self._numba_type_ = StackedType(self.kind, name, digest)
         _by_type[self._numba_type_] = self
 
     def chained(self, hook: str) -> Callable:
-        functions = tuple(getattr(plugin, hook) or _missing_hook(plugin, hook) for plugin in self.plugins)
-        return _chain(functions, self.plugins[0].HOOKS[hook])
+        functions = tuple(self._function(plugin, hook) for plugin in self.plugins)
+        arity = 2 if hook in _DONE else EventModel.HOOKS.get(hook) or type(self.plugins[0]).HOOKS[hook]
+        return _chain(functions, arity, _IDLE.get(hook))
+
+    def _function(self, plugin: Plugin, hook: str) -> Callable:
+        if hook in _DONE:
+            return _DONE[hook]
+        function = getattr(plugin, hook) or _missing_hook(plugin, hook)
+        return _shared(function) if self.kind == EventModel.KIND else function
 
     def __getattr__(self, hook: str) -> Callable:
         """The hooks as plain Python methods (used where compilation is off)."""
-        if hook.startswith("_") or hook not in type(self.plugins[0]).HOOKS:
+        if hook.startswith("_") or not (hook in _DONE or hook in type(self.plugins[0]).HOOKS):
             raise AttributeError(hook)
-        return lambda states, level, *rest: getattr(self.plugins[level], hook)(states[level], *rest)
+        return lambda states, level, *rest: self._function(self.plugins[level], hook)(states[level], *rest)
+
+
+# What the last `advance` of an event model left in its state, as if a hook said it; what a stack of no devices says.
+_DONE = {
+    "done_ticket": inlined(lambda state, place: state.done_ticket[place]),
+    "done_at_ns": inlined(lambda state, place: state.done_ns[place]),
+}
+_IDLE = {"submit": False, "advance": 0, "next_event": math.inf, "done_ticket": 0, "done_at_ns": 0.0}
+
+
+@cache
+def _shared(function: Callable) -> Callable:
+    """The function compiled once for all devices of a type: a model's code is large, and a call costs it little."""
+    return function if config.DISABLE_JIT else subroutine(_python(function))
 
 
 def _missing_hook(plugin: Plugin, hook: str) -> Callable:
     raise InputError(f"{plugin.KIND} policy {plugin.name!r} has no {hook} hook, which this hierarchy needs")
 
 
-def _chain(functions: Sequence[Callable], arity: int) -> Callable:
+def _chain(functions: Sequence[Callable], arity: int, none: object = None) -> Callable:
     """`lambda stacked, states, level, ...: functions[level](states[level], ...)` as an expression that compiles.
 
     Written out as text, since its length depends on the number of levels and a call for each comparison would pass
-    the states of all levels each time.
+    the states of all levels each time. none: the value where there are no functions.
     """
     rest = "".join(f", a{i}" for i in range(1, arity))
-    calls = [f"f{level}(states[{level}]{rest})" for level in range(len(functions))]
+    calls = [f"f{level}(states[{level}]{rest})" for level in range(len(functions))] or ["none"]
     choice = "".join(f"{call} if level == {level} else " for level, call in enumerate(calls[:-1])) + calls[-1]
-    hooks = {f"f{level}": function for level, function in enumerate(functions)}
-    return eval(f"lambda stacked, states, level{rest}: {choice}", hooks)
+    names = {f"f{level}": function for level, function in enumerate(functions)}
+    return eval(f"lambda stacked, states, level{rest}: {choice}", {**names, "none": none})
 
 
 def _forward(find: Callable, arity: int) -> Callable:
@@ -509,7 +533,10 @@ def _forward_level(hook: str, arity: int) -> Callable:
     def five(stacked, states, level, a1, a2, a3, a4):
         return _by_type[stacked].chained(hook)
 
-    return {1: one, 2: two, 3: three, 4: four, 5: five}[arity]
+    def six(stacked, states, level, a1, a2, a3, a4, a5):
+        return _by_type[stacked].chained(hook)
+
+    return {1: one, 2: two, 3: three, 4: four, 5: five, 6: six}[arity]
 
 
 def _register_hooks() -> None:
@@ -518,8 +545,9 @@ def _register_hooks() -> None:
     for hook, arity in {hook: arity for kind in kinds for hook, arity in kind.HOOKS.items()}.items():
         own = _forward(lambda typ, hook=hook: getattr(_by_type[typ], hook), arity)
         overload_method(PluginType, hook, jit_options=INLINED)(own)
-        if hook not in EventModel.HOOKS:
-            overload_method(StackedType, hook, jit_options=INLINED)(_forward_level(hook, arity))
+        overload_method(StackedType, hook, jit_options=INLINED)(_forward_level(hook, arity))
+    for hook in _DONE:
+        overload_method(StackedType, hook, jit_options=INLINED)(_forward_level(hook, 2))
 
 
 _register_hooks()
@@ -539,6 +567,9 @@ def hook_samples(plugin: Plugin, state, request: Request) -> dict[str, tuple]:
         "allocate": (request.block, request.size_bytes),
         "propose": (request, True, np.zeros(0, np.int64)),
         "serve": (0, 0.0, request.size_bytes, False),
+        "submit": (0, 0.0, request.address, request.size_bytes, False),
+        "advance": (0.0,),
+        "next_event": (),
     }
     hooks = (hook for hook in plugin.HOOKS if getattr(plugin, hook) is not None)
     return {hook: (state, *after_state.get(hook, (request,))) for hook in hooks}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,26 @@ from sim import registry
 from sim.errors import InputError
 from sim.policy import EventModel
 from sim.profile import Device, load_device
-from sim.traffic import Load, Result, measure
+from sim.served import by_events
+from sim.traffic import Load, Result, measure_together
+
+Progress = Callable[[int, int], None]
+_PJ_PER_W_NS = 1000
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A device under one load. counts: what the model counted, by name; energy_pj: by cause."""
+    """A device under one load, or several requesters' together.
+
+    counts: what the model counted, by name; energy_pj: by cause; energy_from: "model", or "profile" where the model
+    tells none and the device's file does, by its pJ/bit and watts.
+    """
 
     load: Load
     result: Result
     counts: dict[str, int]
     energy_pj: dict[str, float]
+    energy_from: str
 
     @property
     def row_ratios(self) -> dict[str, float]:
@@ -39,26 +48,154 @@ class Reading:
         more = self.counts.get("moved_pages", 0) + self.counts.get("translation_writes", 0)
         return (written + more) / written if written else None
 
+    @property
+    def energy_pj_per_bit(self) -> float | None:
+        """Of the bits that were moved; None where none were."""
+        bits = (self.result.read_bytes + self.result.written_bytes) * 8
+        return sum(self.energy_pj.values()) / bits if bits else None
+
+    @property
+    def busy_share(self) -> float | None:
+        """Of the time, how much the channels were held, on average; None where the model does not count it."""
+        if "busy_ps" not in self.counts or not self.result.elapsed_ns:
+            return None
+        return self.counts["busy_ps"] / 1000 / self.result.elapsed_ns
+
+
+@dataclass(frozen=True)
+class Requester:
+    """One of several that share a device: what it got, and what it gets of the device alone, with the same requests."""
+
+    load: Load
+    shared: Result
+    alone: Result
+
+    @property
+    def slowdown(self) -> float:
+        """Mean latency beside the others over that alone, waiting in front of the device included.
+
+        Of reads; of writes where nothing is read.
+        """
+        if self.shared.reads:
+            return self.shared.total_mean_ns / self.alone.total_mean_ns
+        return self.shared.write_total_mean_ns / self.alone.write_total_mean_ns
+
+
+@dataclass(frozen=True)
+class Interference:
+    """Several requesters of one device, and all of them together."""
+
+    requesters: tuple[Requester, ...]
+    together: Reading
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A device ready to be driven, as often as one likes."""
+
+    part: Device
+    model: EventModel
+    parameters: Any
+
+    def drive(self, loads: Sequence[Load], progress: Progress | None):
+        p = self.parameters
+        state = self.model.init(p)
+        return measure_together(self.model, state, loads, p.capacity_bytes, p.clock_ns, progress)
+
+    def filled(self, load: Load) -> Load:
+        """The load with the size of a transaction where it has none of its own."""
+        return replace(load, size_bytes=load.size_bytes or self.parameters.transaction_bytes)
+
+    def reading(self, load: Load, result: Result) -> Reading:
+        counts = {name: int(count) for name, count in zip(self.model.count_names, result.counts, strict=True)}
+        energy = self.model.energy_pj(self.parameters, result.counts, result.elapsed_ns)
+        told = "model" if energy else "profile"
+        return Reading(load, result, counts, energy or _profile_energy_pj(self.part, result), told)
+
 
 def probe(
-    device: str | Path | Device, loads: Sequence[Load], changes: Mapping[str, Any] | None = None
+    device: str | Path | Device,
+    loads: Sequence[Load],
+    changes: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> list[Reading]:
-    """Readings of a device (a shipped name or a file) under each load, each from rest.
+    """Readings of a device or link (a shipped name or a file) under each load, each from rest.
 
-    changes: parameters of the device's model to change. Load.size_bytes 0 stands for one transaction of the device.
-    Raises InputError, for a device whose model cannot be driven alone, too.
+    changes: parameters of the device's model to change; `model` is another model than the device's own, such as
+    `fixed`. Load.size_bytes 0 stands for one transaction of the device. progress(done, requests) is called now and
+    then. Raises InputError.
     """
+    opened = _open(device, changes or {})
+    loads = [opened.filled(load) for load in loads]
+    whole = _Steps(loads, progress)
+    return [opened.reading(load, opened.drive([load], whole.of([load])).together) for load in loads]
+
+
+def probe_together(
+    device: str | Path | Device,
+    loads: Sequence[Load],
+    changes: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Interference:
+    """A device under all loads at once, each of a requester of its own; and under each alone. As `probe`."""
+    opened = _open(device, changes or {})
+    loads = [opened.filled(load) for load in loads]
+    whole = _Steps([*loads, *loads], progress)
+    shared = opened.drive(loads, whole.of(loads))
+    alone = [opened.drive([load], whole.of([load])).together for load in loads]
+    requesters = tuple(Requester(*one) for one in zip(loads, shared.each, alone, strict=True))
+    return Interference(requesters, opened.reading(loads[0], shared.together))
+
+
+def check_parameters(device: str | Path) -> None:
+    """Raises InputError where a device file is as it should be, but its model cannot be made of it."""
+    _open(device, {})
+
+
+class _Steps:
+    """One progress for several drives, one after the other."""
+
+    def __init__(self, loads: Sequence[Load], progress: Progress | None):
+        self.total, self.before, self.progress = sum(map(_length, loads)), 0, progress
+
+    def of(self, loads: Sequence[Load]) -> Progress | None:
+        """The progress of the next drive."""
+        before = self.before
+        self.before += sum(map(_length, loads))
+        return None if self.progress is None else lambda done, _: self.progress(before + done, self.total)
+
+
+def _length(load: Load) -> int:
+    return load.warmup + load.requests
+
+
+def _open(device: str | Path | Device, changes: Mapping[str, Any]) -> _Opened:
     part = device if isinstance(device, Device) else load_device(device)
-    model = registry.load(registry.DEVICE_MODEL, part.model)
+    changes = dict(changes)
+    name = changes.pop("model", part.model)
+    if name != part.model:  # whose parameters are not those of the other model
+        part = replace(part, model=name, parameters={})
+    model = registry.load(registry.DEVICE_MODEL, name)
     if not isinstance(model, EventModel):
-        expected = "a device whose model is simulated by events, such as ddr4_3200"
-        raise InputError(f"device {part.name!r} cannot be probed: its model is", value=part.model, expected=expected)
-    parameters = model.of_device(part, changes or {})
-    return [_read(model, parameters, load) for load in loads]
+        model = by_events(model)
+    try:
+        return _Opened(part, model, model.of_device(part, changes))
+    except InputError as error:
+        if changes or error.file is not None or not str(device).endswith((".yaml", ".yml")):
+            raise
+        raise _in_file(error, device) from error
 
 
-def _read(model: EventModel, parameters: Any, load: Load) -> Reading:
-    load = replace(load, size_bytes=load.size_bytes or parameters.transaction_bytes)
-    result = measure(model, model.init(parameters), load, parameters.capacity_bytes, parameters.clock_ns)
-    counts = {name: int(count) for name, count in zip(model.count_names, result.counts, strict=True)}
-    return Reading(load, result, counts, model.energy_pj(parameters, result.counts, result.elapsed_ns))
+def _in_file(error: InputError, file: str | Path) -> InputError:
+    """The same fault, which is one of this file."""
+    shown = {"value": error.value} if error.has_value else {}
+    told = {"expected": error.expected, "candidates": error.candidates}
+    return InputError(error.problem, file=file, field=error.field or "parameters", **told, **shown)
+
+
+def _profile_energy_pj(part: Device, result: Result) -> dict[str, float]:
+    return {
+        "read": result.read_bytes * 8 * part.read_pj_per_bit,
+        "write": result.written_bytes * 8 * part.write_pj_per_bit,
+        "static": result.elapsed_ns * part.static_w * _PJ_PER_W_NS,
+    }

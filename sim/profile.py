@@ -1,8 +1,9 @@
 """YAML -> frozen hardware profile: devices (one part a file) and systems (tiers, links, compute units).
 
-A system names its devices and may override fields of them. Whatever is wrong with the files is reported at once, each
-fault with its file, line, field and the nearest valid name. What comes out holds plain numbers: nanoseconds, bytes,
-bytes per nanosecond, picojoules per bit, watts, US dollars.
+A system names its devices and may override fields of them. Unless its `fidelity` is `detailed`, it times every device
+by `fixed`, but for those whose `model` it overrides; a device alone has the model of its own file. Whatever is wrong
+with the files is reported at once, each fault with its file, line, field and the nearest valid name. What comes out
+holds plain numbers: nanoseconds, bytes, bytes per nanosecond, picojoules per bit, watts, US dollars.
 
 The `fixed` timing model, which every device has whatever else its `model` offers, is this contract:
 
@@ -37,6 +38,7 @@ import hardware_profiles
 from sim import registry, units
 from sim.errors import InputError, InputErrors, nearest_name
 
+FIXED, DETAILED = "fixed", "detailed"  # fidelity of a system
 MEMORY_KINDS = ("sram", "sram3d", "hbm", "dram", "cxl", "ssd", "csd", "pim")
 LINK_KINDS = ("pcie", "nvlink", "cxl_link", "c2c", "tsv", "switch")
 _KINDS = MEMORY_KINDS + LINK_KINDS
@@ -85,6 +87,7 @@ class Device:
     timing: dict[str, int | float | str] = field(default_factory=dict, hash=False)
     geometry: dict[str, int | float | str] = field(default_factory=dict, hash=False)
     parameters: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
+    count: int = 1
     sources: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
@@ -116,6 +119,7 @@ class Device:
             channels=self.channels * count,
             static_w=self.static_w * count,
             usd_per_hour=self.usd_per_hour * count,
+            count=self.count * count,
             **faster,
         )
 
@@ -412,6 +416,12 @@ def _count(value: object) -> int:
     return value
 
 
+def _fidelity(value: object) -> str:
+    if value not in (FIXED, DETAILED):
+        raise InputError("unknown fidelity", value=value, candidates=(FIXED, DETAILED))
+    return value
+
+
 def _model(value: object) -> str:
     known = sorted({"fixed", *registry.names(registry.DEVICE_MODEL)})
     if value not in known:
@@ -438,9 +448,12 @@ def _detail(value: object) -> int | float | str:
 
 
 def _parameter(value: object) -> object:
-    """A parameter of the device's own model, which knows what it may be."""
+    """A parameter of the device's own model, which knows what it may be; with its source, if it tells one."""
+    if isinstance(value, dict) and value.keys() == {"value", "source"} and not isinstance(value["value"], dict):
+        return Sourced[Any](value=_parameter(value["value"]), source=_source(value["source"]))
     if not isinstance(value, bool | int | float | str) or value == "":
-        raise InputError("not a parameter:", value=value, expected="a number, a word, true or false")
+        expected = "a number, a word, true or false, or such a value with its source"
+        raise InputError("not a parameter:", value=value, expected=expected)
     return value
 
 
@@ -449,9 +462,9 @@ Source = Annotated[str, BeforeValidator(_source)]
 Name = Annotated[str, BeforeValidator(_name)]
 Count = Annotated[int, BeforeValidator(_count)]
 Model = Annotated[str, BeforeValidator(_model)]
+Fidelity = Annotated[str, BeforeValidator(_fidelity)]
 Kind = Annotated[str, BeforeValidator(_kind)]
 Detail = Annotated[int | float | str, BeforeValidator(_detail)]
-Parameter = Annotated[bool | int | float | str, BeforeValidator(_parameter)]
 SomeBytes = Annotated[units.Bytes, AfterValidator(_positive)]
 SomeBandwidth = Annotated[units.BytesPerNs, AfterValidator(_positive)]
 SomeOperations = Annotated[units.OperationsPerNs, AfterValidator(_positive)]
@@ -464,6 +477,9 @@ class _Strict(BaseModel):
 class Sourced(_Strict, Generic[T]):
     value: T
     source: Source
+
+
+Parameter = Annotated[bool | int | float | str | Sourced[Any], BeforeValidator(_parameter)]
 
 
 class _AccessSpec(_Strict):
@@ -546,6 +562,7 @@ class _TierSpec(_LinkUseSpec):
 class _SystemSpec(_Strict):
     name: Name
     description: Text
+    fidelity: Fidelity = FIXED
     compute: Annotated[tuple[_ComputeSpec, ...], AfterValidator(_some)]
     links: dict[Name, _LinkUseSpec] = {}
     tiers: Annotated[tuple[_TierSpec, ...], AfterValidator(_some)]
@@ -637,7 +654,7 @@ def _device(spec: _MemorySpec | _LinkSpec) -> Device:
         "static_w": spec.energy.static.value,
         "timing": {key: detail.value for key, detail in spec.timing.items()},
         "geometry": {key: detail.value for key, detail in spec.geometry.items()},
-        "parameters": dict(spec.parameters),
+        "parameters": {key: told.value if isinstance(told, Sourced) else told for key, told in spec.parameters.items()},
         "sources": dict(_sources(spec, "")),
     }
     if isinstance(spec, _LinkSpec):
@@ -796,6 +813,8 @@ class _Parts:
         for key in ("name", "kind"):
             if key in patch:
                 self._note(f"{key!r} cannot be overridden", (*at, "override", key))
+        if self.system.data.get("fidelity", FIXED) == FIXED:
+            patch = {"model": "fixed", **patch}
         # The device alone is valid, so whatever is wrong now is wrong in the override.
         device, errors = _device_of(self.system.part((*at, "override"), _merged(base.data, patch)))
         self.errors += errors
@@ -888,7 +907,7 @@ def _put(data: Any, at: Location, value: object) -> None:
 def _places(document: Document) -> dict[str, tuple[Location, bool]]:
     """Every dotted path that may be overridden: where it lands in the document, and whether a source goes with it."""
     parts = _Parts(document)
-    found: dict[str, tuple[Location, bool]] = {}
+    found: dict[str, tuple[Location, bool]] = {"fidelity": (("fidelity",), False)}
     for at, use in {**_entries(document, "tiers"), **_entries(document, "links")}.items():
         name = f"tiers.{use['name']}" if at[0] == "tiers" else f"links.{at[1]}"
         plain = ("device", "count", "path") if at[0] == "tiers" else ("device", "count")

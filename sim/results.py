@@ -23,7 +23,6 @@ import numpy as np
 
 from sim import metrics, registry
 from sim.errors import InputError
-from sim.hierarchy import serving_model
 
 if TYPE_CHECKING:
     import pandas
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from sim.simulation import Simulation
 
-FORMAT = "memhier result 1"
+FORMAT = "memhier result 2"
 _FILES = ("requests.parquet", "tiers.parquet", "summary.json", "manifest.json", "timing.json")
 _LIBRARIES = ("numpy", "numba", "simpy", "pandas", "pyarrow")
 _TIER_COLUMNS = ("used_bytes", "held_blocks", "free_bytes", "largest_free_bytes", "internal_bytes", "lookups", "hits")
@@ -204,16 +203,23 @@ def _manifest(simulation: Simulation, label: str) -> dict[str, Any]:
         "tiers": list(simulation.hierarchy.tiers),
         "capacity_bytes": {plan.name: plan.capacity_bytes for plan in simulation.hierarchy.plans},
         "links": list(profile.links),
+        "timing_models": _timing_models(simulation),
         "policies": _digests(simulation),
         "seed": scenario.seed,
         "versions": _versions(),
     }
 
 
+def _timing_models(simulation: Simulation) -> dict[str, str]:
+    """The model that times each tier and link."""
+    columns = simulation.hierarchy.columns
+    return {f"{column.part}.{column.name}": column.device.model for column in columns}
+
+
 def _digests(simulation: Simulation) -> dict[str, str]:
     """The digest of the source of each plugin that took part, by kind and name."""
     used = {(registry.PREFETCH, simulation.scenario.prefetch.name)}
-    used |= {(registry.DEVICE_MODEL, serving_model(column.device)) for column in simulation.hierarchy.columns}
+    used |= {(registry.DEVICE_MODEL, column.device.model) for column in simulation.hierarchy.columns}
     for plan in simulation.hierarchy.plans:
         used |= {
             (registry.EVICTION, plan.eviction.name),

@@ -82,6 +82,7 @@ def _plugins(engine: bc.Engine) -> Iterator[tuple[Plugin, Any]]:
         (plug.offload, plug.offload_states),
         (plug.allocator, plug.allocator_states),
         (engine.model, engine.model_states),
+        (engine.devices.model, engine.devices.states),
     ):
         yield from zip(stack.plugins, states, strict=True)
     yield engine.prefetch, engine.prefetch_state
@@ -160,7 +161,7 @@ class _Monitor:
             self._sample(engine, self._scratch)
         self._levels.append(self._scratch.copy())
         issued, completed = int(engine.counts[bc.ISSUED]), int(engine.counts[bc.COMPLETED])
-        busy = [state.busy_ns.copy() for state in engine.model_states]
+        busy = self.model.hierarchy.busy_ns(engine, self.env.now)
         self._others.append((self.env.now, issued, completed, busy))
         if self.progress is not None:
             self.progress(completed, engine.work.columns.block.size)
@@ -177,8 +178,8 @@ class _Monitor:
         for level, plan in enumerate(hierarchy.plans):
             for at, name in enumerate(bc.SAMPLED):
                 columns[f"tier.{plan.name}.{name}"] = levels[:, level, at]
-        for server, (model, row) in enumerate(hierarchy.servers):
-            columns[f"busy_ns.{hierarchy.server_name(server)}"] = np.array([look[model][row] for look in busy])
+        for server in range(len(hierarchy.servers)):
+            columns[f"busy_ns.{hierarchy.server_name(server)}"] = np.array([look[server] for look in busy])
         return columns
 
 

@@ -1,4 +1,4 @@
-"""Tells the author of a policy or an allocator, in plain words, which rules of the seam it breaks.
+"""Tells the author of a policy, an allocator or a device model, in plain words, which rules of the seam it breaks.
 
     import sim
     sim.testing.check_policy(POLICY)
@@ -32,6 +32,8 @@ from sim.policy import (
     AdmissionPolicy,
     Allocator,
     Context,
+    DeviceModel,
+    EventModel,
     EvictionPolicy,
     OffloadPolicy,
     Plugin,
@@ -53,7 +55,7 @@ class CheckFailed(AssertionError):
         super().__init__("\n".join([f"{name} breaks {len(failures)} rule(s):", *(f"  - {one}" for one in failures)]))
 
 
-class _Broken(Exception):
+class Broken(Exception):
     """A rule was broken; ends the case at hand."""
 
 
@@ -95,7 +97,7 @@ def check_policy(policy: Plugin, parameters: Mapping[str, Any] | None = None) ->
     """What was checked. Raises CheckFailed with every rule that `policy` breaks, of whichever kind it is."""
     for kind, check in _CHECKS.items():
         if isinstance(policy, kind):
-            return _checked(policy, check(policy, dict(parameters or {})))
+            return checked(policy, check(policy, dict(parameters or {})))
     raise CheckFailed(repr(policy), [f"it is a {type(policy).__name__}, not a policy (sim.EvictionPolicy and so on)"])
 
 
@@ -103,10 +105,22 @@ def check_allocator(allocator: Allocator, parameters: Mapping[str, Any] | None =
     """What was checked. Raises CheckFailed with every rule that `allocator` breaks."""
     if not isinstance(allocator, Allocator):
         raise CheckFailed(repr(allocator), [f"it is a {type(allocator).__name__}, not a sim.Allocator"])
-    return _checked(allocator, _allocator_rules(allocator, dict(parameters or {})))
+    return checked(allocator, _allocator_rules(allocator, dict(parameters or {})))
 
 
-def _checked(plugin: Plugin, rules: Iterator[tuple[str, Callable[[], None]]]) -> Report:
+def check_device(model: DeviceModel | EventModel, device: Any) -> Report:
+    """What was checked of a device model with a `sim.profile.Device`, or with parameters of the model's own.
+
+    Raises CheckFailed with every rule that `model` breaks.
+    """
+    from sim import device_testing
+
+    if not isinstance(model, DeviceModel | EventModel):
+        raise CheckFailed(repr(model), [f"it is a {type(model).__name__}, not a sim.EventModel or sim.DeviceModel"])
+    return checked(model, device_testing.rules(model, device))
+
+
+def checked(plugin: Plugin, rules: Iterator[tuple[str, Callable[[], None]]]) -> Report:
     """Try the rules in order; those of compiled code come last, and are left out where plain Python is not sound."""
     good, failures = [], []
     for rule, trial in rules:
@@ -115,7 +129,7 @@ def _checked(plugin: Plugin, rules: Iterator[tuple[str, Callable[[], None]]]) ->
         try:
             trial()
             good.append(rule)
-        except _Broken as broken:
+        except Broken as broken:
             failures.append(str(broken))
         except InputError as error:
             failures.append(str(error))
@@ -132,7 +146,7 @@ def _distinct(failures: list[str]) -> list[str]:
 # -------------------------------------------------------------------------------------------------------- every plugin
 
 
-class _Python:
+class PythonHooks:
     """A plugin's hooks as plain Python functions, whose failures say which hook it was."""
 
     def __init__(self, plugin: Plugin, case: str):
@@ -146,7 +160,7 @@ def _told(function: Callable, hook: str, case: str) -> Callable:
         try:
             return function(*arguments)
         except Exception as error:  # an author's hook may fail in any way
-            raise _Broken(f"{hook} raised {type(error).__name__}: {error} ({case})") from error
+            raise Broken(f"{hook} raised {type(error).__name__}: {error} ({case})") from error
 
     return call
 
@@ -165,17 +179,17 @@ def _fresh_state(plugin: Plugin, capacity: int, blocks: int, parameters: dict[st
     except InputError:
         raise
     except Exception as error:  # as above
-        raise _Broken(f"init raised {type(error).__name__}: {error} (capacity {capacity}, {blocks} blocks)") from error
+        raise Broken(f"init raised {type(error).__name__}: {error} (capacity {capacity}, {blocks} blocks)") from error
 
 
 def _check_state(plugin: Plugin, parameters: dict[str, Any]) -> None:
     state = _fresh_state(plugin, 8, _BLOCKS, parameters)
     if not isinstance(state, tuple) or not hasattr(state, "_fields"):
-        raise _Broken(f"init returned a {type(state).__name__}; the state must be a NamedTuple of arrays and numbers")
+        raise Broken(f"init returned a {type(state).__name__}; the state must be a NamedTuple of arrays and numbers")
     again = _fresh_state(plugin, 8, _BLOCKS, parameters)
     for name, one, other in zip(state._fields, state, again, strict=True):
         if isinstance(one, np.ndarray) and one.size and np.shares_memory(one, other):
-            raise _Broken(f"init gives the same array {name!r} each time; each state must have its own")
+            raise Broken(f"init gives the same array {name!r} each time; each state must have its own")
 
 
 _READS = {"address": "address", "arrival_ns": "arrival_ns", "is_write": "op", "tenant": "tenant"}
@@ -189,7 +203,7 @@ def _check_needs(plugin: Plugin) -> None:
         function = getattr(plugin, hook)
         for name in _read_of_request(getattr(function, "py_func", function)):
             if name in _READS and _READS[name] not in named:
-                raise _Broken(f"{hook} reads request.{name}, but needs does not name {_READS[name]!r} (nor uses)")
+                raise Broken(f"{hook} reads request.{name}, but needs does not name {_READS[name]!r} (nor uses)")
 
 
 def _read_of_request(function: Callable | None) -> Iterator[str]:
@@ -230,7 +244,7 @@ def _requests(largest: int = 1) -> Iterator[Request]:
 def _same(one: list, other: list, what: str, why: str) -> None:
     for at, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
-            raise _Broken(f"{what}: answer {at} is {a!r} one time and {b!r} another; {why}")
+            raise Broken(f"{what}: answer {at} is {a!r} one time and {b!r} another; {why}")
 
 
 _STATE_RULE = "everything that it remembers must be in the state, and chance must come from sim.make_rng(context.seed)"
@@ -263,7 +277,7 @@ class _Cache:
     """A cache in plain Python under an eviction policy, which notices whatever the policy gets wrong."""
 
     def __init__(self, policy: EvictionPolicy, parameters: dict[str, Any], case: _Case, compiled: bool = False):
-        self.policy = compiled_hooks(policy) if compiled else _Python(policy, case.name)
+        self.policy = compiled_hooks(policy) if compiled else PythonHooks(policy, case.name)
         self.case, self.state = case, _fresh_state(policy, case.capacity, _BLOCKS, parameters)
         self.sizes: dict[int, int] = {}  # of residents
         self.victims: list[int] = []
@@ -293,7 +307,7 @@ class _Cache:
             self.policy.on_miss(self.state, request)
         if request.size_bytes > self.case.capacity or self.rng.random() < self.case.refuse:
             return
-        if not _truth(self.policy.admit(self.state, request), "admit"):
+        if not truth(self.policy.admit(self.state, request), "admit"):
             return
         while sum(self.sizes.values()) + request.size_bytes > self.case.capacity:
             if not self.evict(request):
@@ -309,23 +323,23 @@ class _Cache:
             try:
                 if not self.evict(request):
                     return
-            except _Broken as broken:
+            except Broken as broken:
                 offered = before - len(self.sizes)
                 problem = f"evict must offer every resident block once; it offered {offered} of {before}, then this"
-                raise _Broken(f"{problem}: {broken}") from broken
+                raise Broken(f"{problem}: {broken}") from broken
 
     def evict(self, request: Request) -> bool:
         """Whether a block left; the policy may also refuse the one that was to come."""
         victim = self.policy.evict(self.state, request)
         if isinstance(victim, bool) or not isinstance(victim, int | np.integer):
-            raise _Broken(f"evict returned {victim!r}, which is not the number of a block ({self.case.name})")
+            raise Broken(f"evict returned {victim!r}, which is not the number of a block ({self.case.name})")
         if int(victim) not in self.sizes and int(victim) == int(request.block):
             self.victims.append(int(victim))
             return False
         if int(victim) not in self.sizes:
             known = 0 <= victim < _BLOCKS
             state = self._history(int(victim)) if known else f"does not exist (blocks are 0 to {_BLOCKS - 1})"
-            raise _Broken(f"evict gave up block {int(victim)}, which {state} ({self.case.name})")
+            raise Broken(f"evict gave up block {int(victim)}, which {state} ({self.case.name})")
         self.victims.append(int(victim))
         del self.sizes[int(victim)]
         self.left[int(victim)] = "evicted"
@@ -370,7 +384,7 @@ def _check_replay(policy: EvictionPolicy, parameters: dict[str, Any], request: R
     except NumbaError as error:
         raise explain(policy, state, request, error) from error
     if cache.counts[HITS] != plain.hits:
-        raise _Broken(f"the compiled replay has {cache.counts[HITS]} hits, the same in Python {plain.hits}")
+        raise Broken(f"the compiled replay has {cache.counts[HITS]} hits, the same in Python {plain.hits}")
 
 
 class _NoState(NamedTuple):
@@ -401,7 +415,7 @@ def _admission_rules(policy: AdmissionPolicy, parameters: dict[str, Any]):
 def _admissions(hooks, state) -> Iterator[Any]:
     for request in _requests(largest=12):
         hooks.on_access(state, request)
-        yield _truth(hooks.admit(state, request), "admit")
+        yield truth(hooks.admit(state, request), "admit")
 
 
 def _prefetch_rules(policy: PrefetchPolicy, parameters: dict[str, Any]):
@@ -420,7 +434,7 @@ def _prefetch_rules(policy: PrefetchPolicy, parameters: dict[str, Any]):
 
 def _check_degree(degree: Any) -> None:
     if isinstance(degree, bool) or not isinstance(degree, int) or degree < 0:
-        raise _Broken(f"degree returned {degree!r}; expected how many proposals one access may make")
+        raise Broken(f"degree returned {degree!r}; expected how many proposals one access may make")
 
 
 def _proposals(hooks, state, degree: int) -> Iterator[Any]:
@@ -428,7 +442,7 @@ def _proposals(hooks, state, degree: int) -> Iterator[Any]:
         written = np.zeros(degree, np.int64)
         count = hooks.propose(state, request, request.index % 2 == 0, written)
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 <= count <= degree:
-            raise _Broken(f"propose returned {count!r}; expected how many addresses it wrote, 0 to degree ({degree})")
+            raise Broken(f"propose returned {count!r}; expected how many addresses it wrote, 0 to degree ({degree})")
         yield int(count), tuple(written[:count].tolist())
 
 
@@ -442,14 +456,14 @@ def _offloads(hooks, state) -> Iterator[Any]:
     for request in _requests():
         hooks.on_access(state, request)
         for hook in ("copy_on_insert", "copy_on_hit"):
-            yield _truth(getattr(hooks, hook)(state, request), hook)
+            yield truth(getattr(hooks, hook)(state, request), hook)
         for hook in ("copy_on_evict", "keep_on_promote"):
-            yield _truth(getattr(hooks, hook)(state, request.block), hook)
+            yield truth(getattr(hooks, hook)(state, request.block), hook)
 
 
-def _truth(answer: Any, hook: str) -> bool:
+def truth(answer: Any, hook: str) -> bool:
     if not isinstance(answer, bool | np.bool_):
-        raise _Broken(f"{hook} returned {answer!r}, which is neither True nor False")
+        raise Broken(f"{hook} returned {answer!r}, which is neither True nor False")
     return bool(answer)
 
 
@@ -457,7 +471,7 @@ def _answer_rules(plugin: Plugin, parameters: dict[str, Any], samples: dict[str,
     """Rules of a plugin that only answers: its answers are of the right type, repeatable, and the same compiled."""
 
     def ask(compiled: bool) -> list:
-        hooks = compiled_hooks(plugin) if compiled else _Python(plugin, "any request")
+        hooks = compiled_hooks(plugin) if compiled else PythonHooks(plugin, "any request")
         return list(answers(hooks, _fresh_state(plugin, 8, _BLOCKS, parameters)))
 
     name = f"{plugin.KIND} policy {plugin.name!r}"
@@ -504,7 +518,7 @@ class _Memory:
     """Allocates and releases at random, and adds up what the allocator says of its bytes."""
 
     def __init__(self, allocator: Allocator, parameters: dict[str, Any], capacity: int, compiled: bool = False):
-        self.hooks = compiled_hooks(allocator) if compiled else _Python(allocator, "random allocations")
+        self.hooks = compiled_hooks(allocator) if compiled else PythonHooks(allocator, "random allocations")
         self.capacity, self.state = capacity, _fresh_state(allocator, capacity, _BLOCKS, parameters)
         self.sizes: dict[int, int] = {}
         self.log: list[Any] = []
@@ -513,7 +527,7 @@ class _Memory:
         rng = np.random.default_rng(_SEED)
         self.empty_bytes = self._free()
         if not 0 < self.empty_bytes <= self.capacity:
-            raise _Broken(f"free_bytes of an empty memory of {self.capacity} bytes is {self.empty_bytes}")
+            raise Broken(f"free_bytes of an empty memory of {self.capacity} bytes is {self.empty_bytes}")
         for _ in range(_REQUESTS):
             block = int(rng.integers(_BLOCKS))
             size = int(rng.integers(1, self.capacity // 4))
@@ -527,7 +541,7 @@ class _Memory:
         for block in list(self.sizes):
             self._release(block)
         if self._free() != self.empty_bytes:
-            raise _Broken(f"after all is released {self._free()} bytes are free; before, it was {self.empty_bytes}")
+            raise Broken(f"after all is released {self._free()} bytes are free; before, it was {self.empty_bytes}")
         return self.log
 
     def _free(self) -> int:
@@ -535,13 +549,13 @@ class _Memory:
 
     def _allocate(self, block: int, size: int) -> None:
         before, largest = self._free(), int(self.hooks.largest_free_bytes(self.state))
-        placed = _truth(self.hooks.allocate(self.state, block, size), "allocate")
+        placed = truth(self.hooks.allocate(self.state, block, size), "allocate")
         if placed and size > largest:
-            raise _Broken(f"allocate placed {size} bytes where largest_free_bytes said {largest}")
+            raise Broken(f"allocate placed {size} bytes where largest_free_bytes said {largest}")
         if not placed and size == largest:
-            raise _Broken(f"allocate refused {size} bytes, just what largest_free_bytes said would fit")
+            raise Broken(f"allocate refused {size} bytes, just what largest_free_bytes said would fit")
         if not placed and self._free() != before:
-            raise _Broken("an allocate that returns False must change nothing, but free_bytes changed")
+            raise Broken("an allocate that returns False must change nothing, but free_bytes changed")
         if placed:
             self.sizes[block] = size
         self.log.append((block, size, placed))
@@ -554,11 +568,11 @@ class _Memory:
         free, internal = self._free(), int(self.hooks.internal_bytes(self.state))
         largest = int(self.hooks.largest_free_bytes(self.state))
         if not 0 <= largest <= free:
-            raise _Broken(f"largest_free_bytes is {largest} where free_bytes is {free}")
+            raise Broken(f"largest_free_bytes is {largest} where free_bytes is {free}")
         asked = sum(self.sizes.values())
         if internal < 0 or free + asked + internal != self.empty_bytes:
             told = f"{free} free + {asked} asked for + {internal} internal"
-            raise _Broken(f"bytes do not add up: {told} is not {self.empty_bytes}, what an empty memory has free")
+            raise Broken(f"bytes do not add up: {told} is not {self.empty_bytes}, what an empty memory has free")
         self.log.append((free, largest, internal))
 
 

@@ -265,19 +265,6 @@ def test_compiled_hooks_do_what_the_plain_ones_do(monkeypatch):
     assert compiled.counts == plain.counts
 
 
-def test_the_path_of_local_memory_is_added_to_reads_alone():
-    near, far = (dram_parameters("ddr5_4800", {"path_ns": path}) for path in (0.0, 62.5))
-    for is_write, more in ((False, 62.5), (True, 0.0)):
-        done = []
-        for p in (near, far):
-            state = dram.init(p)
-            dram.submit(state, 0, 0.0, 0, 64, is_write)
-            while not dram.advance(state, dram.next_event(state)):
-                pass
-            done.append(state.done_ns[0])
-        assert done[1] - done[0] == pytest.approx(more, abs=near.tick_ns / 2)
-
-
 BAD = [
     ({"protocol": "pcie5"}, "CXL memory over 'pcie5'"),
     ({"protocol": "cxl4"}, "unknown link protocol 'cxl4'"),

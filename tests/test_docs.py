@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("hardware_profiles", "scenarios", "workloads/traces")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / name / "README.md" for name in FOLDERS)])
 GUIDE = ROOT / "docs" / "writing-a-policy.md"
+DEVICE_GUIDE = ROOT / "docs" / "writing-a-device-model.md"
 compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="long without compilation")
 
 
@@ -77,7 +78,9 @@ def cli_commands():
     }
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", GUIDE, ROOT / "scenarios" / "README.md"], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", GUIDE, DEVICE_GUIDE, ROOT / "scenarios" / "README.md"], ids=name_of
+)
 def test_commands_and_their_options_exist(page):
     known, used = cli_commands(), commands(page)
     assert used

@@ -3,15 +3,18 @@
 Hooks called from Python run as plain Python, so that most of this needs no compilation.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from numba import config
 
 from sim.devices import dram
 from sim.dram.mapping import NAMES
 from sim.dram.timing import checked, dram_parameters, read_set, timing_sets
 from sim.errors import InputError
+from sim.profile import load_device
 from sim.traffic import Load, addresses, measure
 from tests.dram_checker import ACT, PRE, RD, REFAB, REFPB, Checker
 
@@ -87,6 +90,16 @@ def test_no_rule_is_broken_by_any_controller(change, pattern):
     done, state = drive(p, random_requests(p, 100, pattern=pattern))
     assert len(done) == 100
     Checker(p).see_all(commands(state))
+
+
+@pytest.mark.parametrize("change", VARIANTS, ids=str)
+@pytest.mark.parametrize("pattern", ["seq", "rand", "mstream16"])
+def test_no_request_is_left_behind(change, pattern):
+    """Over so many requests that each of a controller's rare turns has come."""
+    p = dram_parameters("ddr4_3200", change)
+    requests = 400 if config.DISABLE_JIT else 40_000
+    result = measure(dram.MODEL, dram.init(p), Load(pattern, 0.7, outstanding=64, requests=requests), p.capacity_bytes)
+    assert result.requests == requests and np.isfinite(result.elapsed_ns)
 
 
 @pytest.mark.uncompiled
@@ -285,6 +298,33 @@ def test_a_spelled_out_mapping_is_the_named_one():
         assert dram._decode(a, number) == dram._decode(b, number)
 
 
+@pytest.mark.uncompiled
+def test_the_row_cycle_of_gddr6_binds_by_its_parts():
+    """The preset's 79 cycles, below tRAS + tRP, give the same commands as the sum of those."""
+    p = dram_parameters("gddr6_14000")
+    logs = []
+    for one in (p, p.model_copy(update={"nRC": 79})):
+        _, state = drive(one, random_requests(one, 300, load=0.9))
+        logs.append(commands(state).tolist())
+    assert p.nRC == 80 == p.nRAS + p.nRP and logs[0] == logs[1]
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("name", ["ddr4_3200", "ddr5_4800", "lpddr5_6400", "gddr6_14000", "hbm2_2000", "hbm3_6400"])
+def test_the_files_of_one_channel_have_its_capacity(name):
+    device = load_device(name)
+    assert device.capacity_bytes == dram.of_device(device, {}).capacity_bytes
+
+
+@pytest.mark.uncompiled
+def test_part_of_the_capacity_may_be_set_aside_and_no_more_promised():
+    device = load_device("ddr4_3200")
+    assert dram.of_device(replace(device, capacity_bytes=7 << 30), {}).capacity_bytes == 8 << 30
+    with pytest.raises(InputError, match=r"capacity is 8589934593; expected at most the 8589934592 bytes .*rows 65536"):
+        dram.of_device(replace(device, capacity_bytes=(8 << 30) + 1), {})
+    assert dram.of_device(device.times(4), {}).capacity_bytes == 32 << 30
+
+
 BROKEN = [
     ({"nRC": 60}, "tRC < tRAS + tRP"),
     ({"nRRDL": 3}, "tRRD_L < tRRD_S"),
@@ -390,3 +430,49 @@ def test_energy_adds_up():
     assert spent["activate"] == pytest.approx(2000 * p.energy.activate_pj, rel=0.02)
     assert spent["background"] == pytest.approx(result.elapsed_ns * p.energy.background_w * 1000)
     assert RD == 0 and all(value > 0 for cause, value in spent.items() if cause != "write")
+
+
+# --- cards: a path to the requester, another rate of the pins ---------------------------------------------------------
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("is_write", [False, True])
+def test_a_path_delays_each_request_and_holds_nothing(is_write):
+    requests = [(i * 3.0, 64 * i, 64 if i % 3 else 256, is_write) for i in range(60)]
+    p = dram_parameters("ddr4_3200", {"path_latency_ns": 100.0})
+    near, log = drive(dram_parameters("ddr4_3200"), requests)
+    far, far_log = drive(p, requests)
+    assert (commands(log) == commands(far_log)).all()
+    assert {ticket: far[ticket] - near[ticket] for ticket in near} == pytest.approx(dict.fromkeys(near, 100.0))
+
+
+@pytest.mark.uncompiled
+def test_a_long_path_has_room_for_what_is_on_it():
+    """As many requests outstanding as the latency holds at full rate: the rate of the channel, not of its queues."""
+    p = dram_parameters("hbm2_2000", {"path_latency_ns": 1000.0, "refresh": "none", "mapping": "MOP4CLXOR"})
+    state = dram.init(p)
+    assert state.slot.shape[0] >= 1000.0 * p.peak_bytes_per_ns / p.transaction_bytes
+    done, _ = drive(p, [(0.0, 32 * i, 32, False) for i in range(1500)])
+    last = max(done.values())
+    assert 1500 * 32 / (last - 1000.0) > 0.9 * p.peak_bytes_per_ns
+
+
+@pytest.mark.uncompiled
+def test_another_rate_keeps_nanoseconds_and_minima_in_cycles():
+    """The shipped HBM2E set was derived by hand from that of HBM2."""
+    ours, theirs = dram_parameters("hbm2_2000", {"rate_mt_s": 3200}), dram_parameters("hbm2e_3200")
+    apart = {name for name, value in ours if value != getattr(theirs, name)}
+    assert apart <= {"name", "source", "energy"}
+    same = dram_parameters("hbm3_6400", {"rate_mt_s": 6400})
+    assert same == dram_parameters("hbm3_6400")
+    for name in SETS:
+        slower, faster = (dram_parameters(name, {"rate_mt_s": rate}) for rate in (1500, 9000))
+        assert slower.nRCDRD * slower.tCK_ps == pytest.approx(faster.nRCDRD * faster.tCK_ps, rel=0.25)
+        assert faster.peak_bytes_per_ns == pytest.approx(6 * slower.peak_bytes_per_ns, rel=0.01)
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("rate", [0, -1, "fast", True, 1e7])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(InputError, match="rate_mt_s is"):
+        dram_parameters("hbm2_2000", {"rate_mt_s": rate})

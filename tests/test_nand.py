@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import hardware_profiles
+from sim.devices.nand import MODEL, Ssd
 from sim.errors import InputError
 from sim.kernels.compile import kernel
-from sim.nand import ftl, reference, ssd
+from sim.nand import ftl, preconditioning, ssd
 from sim.nand.parameters import ALLOCATION_ORDERS, SECTOR_BYTES, load_parameters, make_parameters
 from sim.nand.state import (
+    ACTIVE,
     BLOCK_ROWS,
+    CHAIN_ROWS,
+    COUNTS,
     ENTRIES_CACHED,
     FILL,
+    FLASH_PAGE,
     FREE,
     FREE_COUNT,
+    HEAD,
     HOST_PAGES,
     MAPPING_HITS,
     MAPPING_MISSES,
     MOVED_PAGES,
     MULTI_PLANE_COMMANDS,
+    NEXT,
+    NONE,
     PAGES,
+    PAGES_IN_FLIGHT,
+    PAGES_PER_REQUEST,
     PAGES_READ,
+    PLANE,
     PLANE_ROWS,
     PLANES,
+    PLANES_PER_DIE,
+    QUEUES,
     READ_REQUESTS,
     STATE,
     STORED_AT,
     SUSPENSIONS,
     TRANSLATION_ROWS,
     TRANSLATION_WRITES,
+    UNIT_ROWS,
+    UNIT_WORDS,
     VALID,
     WRITE_REQUESTS,
     WRITES_STALLED,
     make_state,
     rows_of,
 )
+from sim.nand.units import _gather
+from sim.profile import device_names, load_device
+from sim.traffic import Load, measure
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+import validate_ssd
 
 submit, advance, next_event = map(kernel, (ssd.submit, ssd.advance, ssd.next_event))
 
@@ -158,7 +183,7 @@ DEVICES = {
 def test_pages_are_conserved_and_every_request_completes_once(device):
     state = make_state(small(**DEVICES[device]))
     check_tables(state)
-    ftl.fill(state)
+    preconditioning.fill(state)
     check_tables(state)
     count = 50 * int(state.memory[PLANES])
     requests = random_requests(state, count, write_share=0.7)
@@ -177,7 +202,7 @@ def test_it_does_not_matter_how_often_one_looks(device):
     results = []
     for every_ns in (math.inf, 777.0, 1e5):
         state = make_state(small(queue_depth=256, **DEVICES[device]))
-        ftl.fill(state, 0.9)
+        preconditioning.fill(state, 0.9)
         requests = random_requests(state, 200, write_share=0.6)
         results.append((drive(state, requests, every_ns), state.memory.copy(), state.owner.copy()))
     for done, _, owner in results[1:]:
@@ -190,7 +215,7 @@ def test_the_same_twice():
     twice = []
     for _ in range(2):
         state = make_state(small(**DEVICES["everything"]))
-        ftl.fill_steady(state, seed=3)
+        preconditioning.fill_steady(state, seed=3)
         check_tables(state)
         twice.append(drive(state, random_requests(state, 150)))
     assert twice[0] == twice[1]
@@ -216,10 +241,67 @@ def test_an_idle_device_has_no_next_event():
     assert advance(state, 1e9) == 0
 
 
+def waiting(state, unit, queue):
+    """What waits in one of the unit's queues, in order."""
+    memory, one = state.memory, int(state.memory[unit + QUEUES + 2 * queue + HEAD])
+    while one != NONE:
+        yield one
+        one = int(memory[one + NEXT])
+
+
+def command_by_scan(state, unit, first, second):
+    """What makes one command with the head of the first queue, by a scan of whole queues: oracle of `_gather`."""
+    memory, p = state.memory, int(state.memory[PAGES])
+    per_die = int(memory[PLANES_PER_DIE])
+
+    def key(one):
+        return memory[one + PLANE] // per_die, memory[one + FLASH_PAGE] % p
+
+    head = next(waiting(state, unit, first))
+    chosen = {}
+    for queue in (first, second):
+        for one in waiting(state, unit, queue) if queue != NONE else ():
+            if key(one) == key(head):
+                chosen.setdefault(int(memory[one + PLANE]), one)
+    return list(chosen.values())
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("geometry", [{"planes_per_die": 4}, {"dies_per_chip": 2, "die_interleaving": False}])
+def test_commands_are_those_that_a_scan_of_the_queues_gives(geometry):
+    state = make_state(small(allocation="PCWD", queue_depth=256, **geometry))
+    preconditioning.fill(state)
+    preconditioning.overwrite_untimed(state, 300)
+    sent = [submit(state, i, *one) for i, one in enumerate(random_requests(state, 256, gap_ns=1.0, sectors=24))]
+    assert all(sent)
+    memory, checked, several = state.memory, 0, 0
+    units = range(int(memory[UNIT_ROWS]), int(memory[CHAIN_ROWS]), UNIT_WORDS)
+    for now_ns in np.linspace(1e5, 5e6, 40):
+        advance(state, float(now_ns))
+        for unit in units:
+            queues = [queue for queue in range(9) if next(waiting(state, unit, queue), None) is not None]
+            for first, second in itertools.product(queues, [*queues, NONE]):
+                if first == second:
+                    continue
+                expected = command_by_scan(state, unit, first, second)
+                saved = memory.copy()
+                assert _gather(memory, unit, np.int64(first), np.int64(second)) == len(expected)
+                found, one = [], int(memory[unit + ACTIVE])
+                while one != NONE:
+                    found.append(one)
+                    one = int(memory[one + NEXT])
+                left = [list(waiting(state, unit, queue)) for queue in queues]
+                memory[:] = saved
+                assert found == expected
+                assert left == [[o for o in waiting(state, unit, q) if o not in found] for q in queues]
+                checked, several = checked + 1, several + (len(found) > 1)
+    assert checked > 100 and several > 20
+
+
 # --- times by hand ---------------------------------------------------------------------------------------------------
 
 
-def lone(parameters, address, size_bytes, is_write, prepare=lambda state: ftl.fill(state)):
+def lone(parameters, address, size_bytes, is_write, prepare=lambda state: preconditioning.fill(state)):
     state = make_state(parameters)
     prepare(state)
     assert submit(state, 5, 1000.0, address, size_bytes, is_write)
@@ -258,7 +340,7 @@ def test_a_write_of_part_of_a_page_reads_the_rest_first():
     took_ns, _ = lone(p, 0, 512, True)
     read = p.read_command_ns(1) + 40_000 + 4096 * p.channel_ns_per_byte
     assert took_ns == pytest.approx(read + p.program_command_ns(1) + 4096 * p.channel_ns_per_byte + 200_000)
-    whole_ns, _ = lone(p, 0, 512, True, lambda state: ftl.fill(state, sectors=1))
+    whole_ns, _ = lone(p, 0, 512, True, lambda state: preconditioning.fill(state, sectors=1))
     assert whole_ns == pytest.approx(p.program_command_ns(1) + 512 * p.channel_ns_per_byte + 200_000)
 
 
@@ -282,7 +364,7 @@ def test_a_read_of_what_was_never_written_touches_no_flash():
 def test_mapping_entries_are_cached_and_dirty_ones_written_back():
     p = small(**CACHED)
     state = make_state(p)
-    ftl.fill(state)
+    preconditioning.fill(state)
     entries = p.entries_per_translation_page  # 8
     done = drive(state, [(0.0, 0, 4096, False), (1e6, 0, 4096, False), (2e6, 4096, 4096, False)])
     assert done[1] - 1e6 == pytest.approx(p.read_command_ns(1) + 40_000 + 4096 * p.channel_ns_per_byte)
@@ -312,9 +394,9 @@ def test_a_read_suspends_a_long_operation(operation):
     for suspend in (False, True):
         p = small(**{f"suspend_{operation}": suspend}, **least)
         state = make_state(p)
-        ftl.fill(state, 1.0)
+        preconditioning.fill(state, 1.0)
         if operation == "erase":
-            ftl.overwrite_untimed(state, 400)
+            preconditioning.overwrite_untimed(state, 400)
         rng = np.random.default_rng(4)
         requests = [(i * 3e5, int(rng.integers(0, 400)) * 4096, 4096, i % 2 == 0) for i in range(300)]
         done = drive(state, requests)
@@ -328,7 +410,7 @@ def test_a_read_suspends_a_long_operation(operation):
 def test_a_suspended_program_takes_its_time_and_the_reads():
     p = small(suspend_program=True, least_program_left_ns=10_000.0, suspend_program_ns=5_000.0)
     state = make_state(p)
-    ftl.fill(state)
+    preconditioning.fill(state)
     done = drive(state, [(0.0, 0, 4096, True), (100_000.0, 8 * 4096, 4096, False)])
     suspension = p.suspend_command_ns + 5_000
     read = p.read_command_ns(1) + 60_000 + 4096 * p.channel_ns_per_byte
@@ -341,7 +423,7 @@ def test_a_suspended_program_takes_its_time_and_the_reads():
 @pytest.mark.uncompiled
 def test_writes_wait_where_a_plane_has_no_free_block():
     state = make_state(small(gc_threshold=0.1, over_provisioning=0.3, queue_depth=128))
-    ftl.fill(state)
+    preconditioning.fill(state)
     requests = [(0.0, page * 8 * 4096, 4096, True) for page in np.random.default_rng(0).integers(0, 130, 500)]
     drive(state, requests)
     assert state.memory[WRITES_STALLED] > 0
@@ -364,24 +446,122 @@ def test_the_allocation_order_says_which_unit_varies_fastest(order):
         assert (ftl.plane_of(state.memory, page) - first) // words == expected
 
 
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("is_write", [False, True])
+@pytest.mark.parametrize("device", ["whole table in DRAM", "mapping cache", "write cache"])
+def test_a_request_larger_than_the_queue_streams_through_it(device, is_write):
+    p = small(**DEVICES[device] | {"queue_depth": 2})
+    pages = p.logical_pages // 2
+    assert pages > 2 * PAGES_PER_REQUEST
+    took_ns, state = lone(p, 0, pages * 4096, is_write)
+    assert state.memory[PAGES_IN_FLIGHT] == 0
+    assert state.memory[HOST_PAGES] == (pages if is_write else 0)
+    check_tables(state)
+    units = p.channels * p.chips_per_channel
+    array_ns = pages * (400_000 if is_write else 50_000) / (units * p.planes_per_die)  # the mean of LSB and MSB
+    if device == "whole table in DRAM":
+        assert took_ns > max(array_ns, pages * 4096 * p.channel_ns_per_byte / p.channels)
+        assert took_ns < 8 * array_ns + messages_ns(p, pages * 4096)
+    done = drive(state, random_requests(state, 20))
+    assert len(done) == 20
+
+
+@pytest.mark.uncompiled
+def test_a_write_suspends_an_erase_only_where_it_may():
+    waits = {}
+    for allowed in (False, True):
+        p = small(suspend_erase=True, suspend_erase_for_writes=allowed, least_erase_left_ns=1e4, suspend_erase_ns=5e3)
+        state = make_state(p)
+        preconditioning.fill(state)
+        preconditioning.overwrite_untimed(state, 400)
+        rng = np.random.default_rng(4)
+        requests = [(i * 3e5, int(rng.integers(0, 400)) * 4096, 4096, True) for i in range(300)]
+        done = drive(state, requests)
+        check_tables(state)
+        waits[allowed] = max(done[i] - requests[i][0] for i in range(300)), int(state.memory[SUSPENSIONS])
+    assert waits[False][1] == 0 < waits[True][1]
+    assert waits[True][0] < waits[False][0]
+
+
+ENERGY = {
+    **{"array_v": 3.0, "read_ma": 20.0, "program_ma": 30.0, "erase_ma": 25.0},
+    **{"channel_pj_per_bit": 10.0, "host_pj_per_bit": 100.0, "static_w": 2.0},
+}
+
+
+@pytest.mark.uncompiled
+def test_energy_is_that_of_the_operations():
+    p = small(**ENERGY, allocation="PCWD")
+    drive_ = Ssd(p, "filled", 1.0)
+    _, state = lone(p, 0, 8192, False)
+    drive(state, [(1e6, 8 * 4096, 4096, False), (2e6, 4096, 4096, True)])
+    found = MODEL.energy_pj(drive_, state.counts, 3e6)
+    assert found == {
+        "array read": 3 * 20 * (40_000 * 2 + 60_000),
+        "program": 3 * 30 * 200_000,
+        "erase": 0,
+        "channel": 10 * 8 * 4 * 4096,
+        "host": 100 * 8 * 4 * 4096,
+        "static": 2 * 3e9,
+    }
+    assert MODEL.energy_pj(Ssd(small(), "filled", 1.0), state.counts, 1.0) == {}
+    state = make_state(p)
+    preconditioning.fill(state)
+    drive(state, random_requests(state, 400, write_share=1.0))
+    found = MODEL.energy_pj(drive_, state.counts, 0.0)
+    assert found["erase"] == 3 * 25 * 2_000_000 * ftl.erase_counts(state).sum() > 0
+    programmed = state.counts[COUNTS.index("pages_programmed")]
+    assert 3 * 30 * 200_000 * programmed < found["program"] < 3 * 30 * 600_000 * programmed
+
+
+# --- wear ------------------------------------------------------------------------------------------------------------
+
+
+def test_static_wear_levelling_bounds_the_spread_of_erases_and_costs_writes():
+    spread, amplified = {}, {}
+    for way in ("none", "dynamic", "static"):
+        p = small(blocks_per_plane=64, pages_per_block=32, gc_threshold=0.05, wear_levelling=way, static_wear_gap=8)
+        state = make_state(p)
+        preconditioning.fill(state)
+        preconditioning.overwrite_untimed(state, 40 * p.logical_pages, seed=1, hot=0.1, to_hot=1.0)
+        check_tables(state)
+        erased = ftl.erase_counts(state)
+        spread[way] = int((erased.max(axis=1) - erased.min(axis=1)).max())
+        amplified[way] = ftl.write_amplification(state)
+    assert spread["static"] <= 2 * 8 < spread["dynamic"] <= spread["none"]
+    assert amplified["none"] < amplified["static"]
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("way", ["dynamic", "static"])
+def test_pages_are_conserved_where_wear_is_levelled(way):
+    state = make_state(small(wear_levelling=way, static_wear_gap=1))
+    preconditioning.fill(state)
+    drive(state, random_requests(state, 500, write_share=1.0, pages=40))
+    check_tables(state)
+    assert (state.location != 0).all()
+
+
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def saturated(p, sectors, count=2000, reads=True, **how):
+def saturated(p, sectors, count=2000, reads=True, pattern="rand"):
+    """Bytes a ns in a closed loop that keeps the device's queue full."""
     state = make_state(p)
-    ftl.fill(state)
-    run = reference.closed_loop(state, count, p.queue_depth, sectors, count if reads else 0, **how)
-    return run.iops * sectors * SECTOR_BYTES / 1e9
+    preconditioning.fill(state)
+    size = sectors * SECTOR_BYTES
+    load = Load(pattern, float(reads), size, outstanding=p.queue_depth, requests=count, warmup=0)
+    return measure(MODEL, state, load, p.capacity_bytes).bandwidth_bytes_per_ns
 
 
 def test_no_more_data_than_channels_and_link_carry():
     wide = {"queue_depth": 64, "chips_per_channel": 8, "read_lsb_ns": 1000.0, "read_msb_ns": 1000.0}
     p = small(**wide)
     channels = p.channels / p.channel_ns_per_byte
-    assert 0.85 * channels < saturated(p, 64, sequential=True) <= channels
+    assert 0.85 * channels < saturated(p, 64, pattern="seq") <= channels
     p = small(**wide, link_lanes=1, link_lane_rate=0.5)
     link = 0.5 * 128 / 156
-    assert 0.95 * link < saturated(p, 64, sequential=True) <= link
+    assert 0.95 * link < saturated(p, 64, pattern="seq") <= link
 
 
 def test_programs_of_all_units_bound_writes():
@@ -393,60 +573,98 @@ def test_programs_of_all_units_bound_writes():
 # --- garbage collection against its closed form ----------------------------------------------------------------------
 
 
-def closed_form_amplification(physical, logical):
-    """Of greedy collection under uniform random writes, the limit of large blocks: alpha / (alpha + W(-alpha
-    exp(-alpha))), where alpha is physical over logical pages and W Lambert's function (Desnoyers, Analytic Modeling of
-    SSD Write Performance, SYSTOR 2012; the same limit in Bux and Iliadis, Performance Evaluation 67, 2010).
-
-    That is 1 / (1 - v), where the share v of valid pages in the block that is collected solves v = exp(-alpha (1 - v)).
-    """
-    alpha, v = physical / logical, 0.5
-    for _ in range(10_000):
-        v = math.exp(-alpha * (1 - v))
-    return 1 / (1 - v)
-
-
 @pytest.mark.parametrize("over_provisioning", [0.12, 0.2, 0.3])
-@pytest.mark.parametrize("start", [ftl.fill, ftl.fill_steady])
+@pytest.mark.parametrize("start", [preconditioning.fill, preconditioning.fill_steady])
 def test_write_amplification_is_that_of_the_closed_form(over_provisioning, start):
     shape = {"blocks_per_plane": 512, "pages_per_block": 256, "planes_per_die": 1}
     p = small(over_provisioning=over_provisioning, gc_threshold=0.006, **shape)
     state = make_state(p)
     start(state)
-    settle = 4 if start is ftl.fill else 1
-    ftl.overwrite_untimed(state, settle * p.logical_pages, seed=1)
+    settle = 4 if start is preconditioning.fill else 1
+    preconditioning.overwrite_untimed(state, settle * p.logical_pages, seed=1)
     state.memory[[HOST_PAGES, MOVED_PAGES]] = 0
-    ftl.overwrite_untimed(state, 2 * p.logical_pages, seed=2)
+    preconditioning.overwrite_untimed(state, 2 * p.logical_pages, seed=2)
     check_tables(state)
     usable = p.physical_pages - p.planes * p.gc_threshold_blocks * p.pages_per_block  # the others are kept free
-    expected = closed_form_amplification(usable, p.logical_pages)
+    expected = validate_ssd.closed_form_amplification(usable, p.logical_pages)
     assert ftl.write_amplification(state) == pytest.approx(expected, rel=0.02)
+
+
+def amplified_in_time(p, outstanding, count):
+    """Write amplification, and how often each block was erased, in a closed loop of whole-page random writes."""
+    state = make_state(p)
+    preconditioning.fill_steady(state, seed=5)
+    load = Load("rand", 0.0, p.page_bytes, outstanding=outstanding, requests=count, warmup=0)
+    measure(MODEL, state, load, p.capacity_bytes)
+    check_tables(state)
+    return ftl.write_amplification(state), ftl.erase_counts(state)
 
 
 def test_collection_in_time_amplifies_as_without():
     p = small(blocks_per_plane=64, pages_per_block=32, over_provisioning=0.25, gc_threshold=0.05, queue_depth=64)
-    timed, untimed = make_state(p), make_state(p)
-    for state in (timed, untimed):
-        ftl.fill_steady(state, seed=5)
-    count = 3 * p.logical_pages
-    reference.closed_loop(timed, count, 32, 8, 0)
-    ftl.overwrite_untimed(untimed, count, seed=9)
-    check_tables(timed)
-    assert ftl.write_amplification(timed) == pytest.approx(ftl.write_amplification(untimed), rel=0.03)
-    assert ftl.erase_counts(timed).max() <= 4 * ftl.erase_counts(timed).mean() + 4  # wear is spread
+    untimed, count = make_state(p), 3 * p.logical_pages
+    preconditioning.fill_steady(untimed, seed=5)
+    preconditioning.overwrite_untimed(untimed, count, seed=9)
+    expected = ftl.write_amplification(untimed)
+    one, erased = amplified_in_time(p, 1, count)
+    assert one == pytest.approx(expected, rel=0.01)
+    assert erased.max() <= 4 * erased.mean() + 4  # wear is spread
+    many, _ = amplified_in_time(p, 32, count)
+    assert 0.95 * expected < many < expected  # the host overwrites some of what is being collected
 
 
 def test_a_steady_state_is_steady():
     p = small(blocks_per_plane=256, pages_per_block=64, over_provisioning=0.2, gc_threshold=0.02)
     state = make_state(p)
-    ftl.fill_steady(state)
+    preconditioning.fill_steady(state)
     check_tables(state)
     found = []
     for seed in range(4):
         state.memory[[HOST_PAGES, MOVED_PAGES]] = 0
-        ftl.overwrite_untimed(state, p.logical_pages, seed=seed)
+        preconditioning.overwrite_untimed(state, p.logical_pages, seed=seed)
         found.append(ftl.write_amplification(state))
     assert max(found) < 1.08 * min(found)
+
+
+def test_cost_benefit_is_near_greedy_under_uniform_writes_and_better_under_skewed_ones():
+    for spare in (0.12, 0.25):
+        greedy, expected = validate_ssd.amplification(spare, "greedy")
+        benefit, _ = validate_ssd.amplification(spare, "cost_benefit")
+        assert (greedy, benefit) == (pytest.approx(expected, rel=0.02), pytest.approx(expected, rel=0.02))
+        skewed = [validate_ssd.amplification(spare, policy, 0.2, 0.8)[0] for policy in ("greedy", "cost_benefit")]
+        assert skewed[1] < 0.95 * skewed[0]
+
+
+# --- what is shipped -------------------------------------------------------------------------------------------------
+
+SETS = sorted(path.stem for path in (Path(hardware_profiles.__file__).parent / "flash").glob("*.yaml"))
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("name", SETS)
+def test_a_shipped_set_is_what_its_device_says_and_reads_in_the_sum_of_its_parts(name):
+    p = load_parameters(name)
+    took_ns, _ = lone(p, 0, 4096, False, lambda state: preconditioning.fill(state, 0.001))
+    page = p.read_command_ns(1) + p.page_times_ns[0][0] + 4096 * p.channel_ns_per_byte
+    if p.stored_translation_pages:
+        page += p.read_command_ns(1) + p.page_times_ns[0][0] + p.translation_read_bytes * p.channel_ns_per_byte
+    assert took_ns == pytest.approx(messages_ns(p, 2, 4, 64, 4096, 16) + page)
+    drives = [device for device in map(load_device, device_names()) if device.parameters.get("flash_set") == name]
+    assert drives
+    for device in drives:
+        of_file, geometry = device.timing, device.geometry
+        if "flash_channels" not in geometry:
+            assert p.capacity_bytes == pytest.approx(device.capacity_bytes, rel=0.01)
+            continue
+        words = ("flash_channels", "chips_per_channel", "dies_per_chip", "planes_per_die", "blocks_per_plane")
+        words += ("pages_per_block", "page")
+        ours = (p.channels, p.chips_per_channel, p.dies_per_chip, p.planes_per_die, p.blocks_per_plane)
+        assert (*ours, p.pages_per_block, p.page_bytes) == tuple(geometry[word] for word in words)
+        assert p.physical_pages * p.page_bytes == device.capacity_bytes
+        means = np.mean(p.page_times_ns, axis=0)
+        assert (*means, p.erase_ns) == pytest.approx((of_file["tR"], of_file["tPROG"], of_file["tBERS"]))
+        bandwidth = p.channels / p.channel_ns_per_byte
+        assert bandwidth == pytest.approx(device.read.bandwidth_bytes_per_ns, rel=0.01)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -471,6 +689,10 @@ def test_a_steady_state_is_steady():
         ({"mapping_cache_bytes": 4}, "mapping_cache_bytes 4 holds no entry of 4 bytes"),
         ({"write_cache": True, "write_buffer_bytes": 512}, "write_buffer_bytes 512 is less than a page of 4096"),
         ({"chanels": 4}, "unknown parameter 'chanels'; did you mean 'channels'?"),
+        ({"array_v": 3.3}, "array_v without read_ma; expected all of array_v, read_ma, program_ma"),
+        ({**ENERGY, "read_ma": -1.0}, "read_ma of -1.0; expected a number from 0"),
+        ({"suspend_erase_for_writes": True}, "suspend_erase_for_writes without suspend_erase"),
+        ({"wear_levelling": "all"}, "wear_levelling: Input should be 'none', 'dynamic' or 'static' 'all'"),
         ({"cell": "QLC"}, "cell: Input should be 'SLC', 'MLC' or 'TLC' 'QLC'"),
     ],
 )
@@ -497,10 +719,10 @@ def test_only_a_brand_new_device_is_preconditioned():
     state = make_state(small())
     for share in (0.0, 1.5):
         with pytest.raises(InputError, match="occupancy of"):
-            ftl.fill(state, share)
-    ftl.fill(state)
+            preconditioning.fill(state, share)
+    preconditioning.fill(state)
     with pytest.raises(InputError, match="not brand-new"):
-        ftl.fill_steady(state)
+        preconditioning.fill_steady(state)
 
 
 # --- MQSim -----------------------------------------------------------------------------------------------------------
@@ -515,14 +737,14 @@ def test_mqsim_default_is_what_its_configuration_says():
 
 @cache
 def compared(path):
-    return reference.compare(path)
+    return validate_ssd.compare(path)
 
 
 def test_within_bounds_of_mqsim(reference_file):
     """Median error at most 5 % and 90th percentile at most 15 %, of IOPS and of mean latency, over all its rows."""
     rows = compared(reference_file(os.path.join("ssd", "mqsim_default.csv")))
     assert len(rows) == 57
-    *_, (name, count, iops, iops_90, latency, latency_90) = reference.summary(rows)
+    *_, (name, count, iops, iops_90, latency, latency_90) = validate_ssd.summary(rows)
     assert (name, count) == ("all", 57)
     assert iops <= 0.05 and latency <= 0.05
     assert iops_90 <= 0.15 and latency_90 <= 0.15

@@ -105,6 +105,19 @@ def test_a_device_becomes_plain_numbers(folder):
     assert device.sources["read.occupancy"] == device.sources["geometry.dies"] == "a test"
 
 
+def test_a_parameter_may_tell_its_source(write):
+    def loaded(**parameters):
+        return write(memory("part", parameters=parameters), "part.yaml")
+
+    device = load_device(loaded(queue={"value": 64, "source": "a test"}, hashed=True))
+    assert device.parameters == {"queue": 64, "hashed": True}
+    assert device.sources["parameters.queue"] == "a test"
+    assert "parameters.hashed" not in device.sources
+    wrong = ({"value": 64}, {"value": 64, "source": ""}, {"value": {"value": 1, "source": "a"}, "source": "b"}, [64])
+    for parameter in wrong:
+        assert "queue" in the_fault(loaded(queue=parameter))
+
+
 def test_a_links_up_is_read_and_down_is_write(folder):
     device = load_device(folder / "wire.yaml")
     assert device.is_link
@@ -435,3 +448,38 @@ def test_any_dotted_override_gives_a_profile_or_an_input_error(folder, dotted, v
         load_profile(folder / "box.yaml", {dotted: value})
     except InputError as error:
         assert all("\n" not in line for line in error.lines)
+
+
+DETAILED_PART = """
+name: one
+description: one tier
+{fidelity}
+compute: [{{name: gpu, kind: gpu}}]
+tiers: [{{name: dram, device: ddr4_3200{override}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "override", "model"),
+    [
+        ("", "", "fixed"),
+        ("fidelity: fixed", "", "fixed"),
+        ("fidelity: fixed", ", override: {model: dram}", "dram"),
+        ("fidelity: detailed", "", "dram"),
+        ("fidelity: detailed", ", override: {model: fixed}", "fixed"),
+    ],
+)
+def test_fidelity_says_which_model_times_a_part(tmp_path, fidelity, override, model):
+    file = tmp_path / "one.yaml"
+    file.write_text(DETAILED_PART.format(fidelity=fidelity, override=override))
+    assert load_profile(file).tier("dram").device.model == model
+    assert load_device("ddr4_3200").model == "dram"  # alone it is what its file says
+    flipped = load_profile(file, {"fidelity": "detailed", "tiers.dram.model": "fixed"})
+    assert flipped.tier("dram").device.model == "fixed"
+
+
+def test_unknown_fidelity(tmp_path):
+    file = tmp_path / "one.yaml"
+    file.write_text(DETAILED_PART.format(fidelity="fidelity: exact", override=""))
+    with pytest.raises(InputError, match=r"unknown fidelity 'exact'"):
+        load_profile(file)

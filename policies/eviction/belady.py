@@ -5,7 +5,7 @@ No policy has fewer misses on unit sizes; with sizes in bytes it is a strong bou
 of each next access. Of several blocks never accessed again the one that became so last leaves first; their order
 decides no hit, as all of them leave before any other block. Agrees with libCacheSim's Belady to the last miss.
 
-Next accesses less than a window away have a slot each in a ring, found by a bitmap; those further away, few, and those
+Next accesses less than a window away have a slot each in a ring, found by a bit set; those further away, few, and those
 that a hierarchy's upper tier served unseen wait in a heap.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.bitmap import bit_is_set, clear_bit, last_at_or_below, make_bitmap, set_bit
+from sim.kernels.bitset import BitSet, add, contains, discard, last_to, make_bitset
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.heap import heap_pop, heap_push, heap_remove, make_heap
 from sim.policy import NEVER, EvictionPolicy
@@ -26,8 +26,7 @@ IN_HEAP, DEAD = 0, 1  # places of counts: blocks in the heap; blocks never acces
 class State(NamedTuple):
     keys: np.ndarray  # int64[blocks, 1]: the next access of each resident block, with all bits inverted if in the heap
     owner: np.ndarray  # uint32[window]: the block with a next access at this index modulo window
-    words: np.ndarray  # which slots of owner are taken, a bitmap
-    starts: np.ndarray
+    taken: BitSet  # which slots of owner are
     heap: np.ndarray  # from the front the heap, from the back the blocks never accessed again
     slot: np.ndarray  # uint32[blocks]: where in it a block is
     counts: np.ndarray  # int64[2]
@@ -36,13 +35,11 @@ class State(NamedTuple):
 
 def init(context):
     window = 1 << max(2 * context.blocks - 1, 31).bit_length()
-    words, starts = make_bitmap(window)
     heap, slot, _ = make_heap(context.blocks)
     return State(
         keys=np.zeros((context.blocks, 1), np.int64),
         owner=np.zeros(window, np.uint32),
-        words=words,
-        starts=starts,
+        taken=make_bitset(window),
         heap=heap,
         slot=slot,
         counts=np.zeros(2, np.int64),
@@ -79,10 +76,10 @@ def _add(state, block, now, upcoming):
     at = upcoming & (state.window - 1)
     if upcoming == NEVER or upcoming < 0:
         _push_dead(state, block)
-    elif now < upcoming < now + state.window and not bit_is_set(state.words, at):
+    elif now < upcoming < now + state.window and not contains(state.taken, at):
         state.keys[block, 0] = upcoming
         state.owner[at] = block
-        set_bit(state.words, state.starts, at)
+        add(state.taken, at)
     else:
         _push_heap(state, block, upcoming)
 
@@ -95,7 +92,7 @@ def _take(state, block):
     elif upcoming == NEVER:
         _take_dead(state, block)
     else:
-        clear_bit(state.words, state.starts, upcoming & (state.window - 1))
+        discard(state.taken, upcoming & (state.window - 1))
 
 
 @inlined
@@ -107,22 +104,26 @@ def _furthest_in_ring(state, now):
     """
     mask = state.window - 1
     while True:
-        at = last_at_or_below(state.words, state.starts, (now & mask) - 1)
+        at = last_to(state.taken, (now & mask) - 1)
         if at < 0:
-            at = last_at_or_below(state.words, state.starts, mask)
+            at = last_to(state.taken, mask)
         if at < 0:
             return np.int64(-1)
         block = np.int64(state.owner[at])
         upcoming = state.keys[block, 0]
         if now < upcoming < now + state.window:
             return block
-        clear_bit(state.words, state.starts, at)
+        discard(state.taken, at)
         _push_heap(state, block, upcoming)
 
 
 @inlined
 def on_hit(state, request):
-    _take(state, request.block)
+    at = request.index & (state.window - 1)
+    if contains(state.taken, at) and state.owner[at] == request.block:
+        discard(state.taken, at)  # it was due now: slots are read in order, keys are not
+    else:
+        _take(state, request.block)
     _add(state, request.block, request.index, request.next_access)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.bitmap import top_bit
+from sim.kernels.bits import highest_bit
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.linked_list import oldest
 from sim.kernels.nodes import make_nodes, place_of, push_node, set_place, set_size, size_of, take_node
@@ -91,7 +91,7 @@ def _sink_expired(nodes, used, expiry, times, first, queues, lifetime):
 @inlined
 def _enter(state, block):
     """Put a block that is on no list where its frequency belongs, and let time pass."""
-    place = min(top_bit(np.int64(state.frequency[block])), state.queues - 1)
+    place = min(highest_bit(np.uint64(state.frequency[block])), state.queues - 1)
     _push(state, block, place)
     expiry = state.times[CLOCK] + state.lifetime
     state.expiry[block] = expiry

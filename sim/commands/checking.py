@@ -32,7 +32,18 @@ def _check(path: Path) -> list[InputError]:
         from sim.scenario import check_scenario_file
 
         return check_scenario_file(path)
-    return check_file(path)
+    return check_file(path) or ([] if {"tiers", "links", "compute"} & keys else _check_model(path))
+
+
+def _check_model(path: Path) -> list[InputError]:
+    """What the model of a device finds wrong with its parameters."""
+    from sim.probing import check_parameters
+
+    try:
+        check_parameters(path)
+    except InputError as error:
+        return [error]
+    return []
 
 
 def get_trace(name: str) -> None:

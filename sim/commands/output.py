@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
         yield update
     finally:
         if bar.live.is_started:
-            bar.stop()
+            with suppress(IndexError):  # it was interrupted while it started
+                bar.stop()
 
 
 def make_folder(folder: Path) -> Path:

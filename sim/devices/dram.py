@@ -4,7 +4,8 @@ Each channel has a controller with a read and a write queue of transactions. Wha
 the timing rules allow at the same tick (FR-FCFS, Rixner et al., ISCA 2000): the column access of a request for which a
 row was opened; refreshing, for which everything else waits; then accesses, activations and precharges for the queue at
 hand, reads or writes. Writes wait until they are many or no read is left, and are then drained (two watermarks). A
-write is done when it is issued, a read when its last data is there; a read of what is waiting to be written is answered
+write is done when it is issued, a read when its last data is there, both later by the latency of a path between the
+requester and the controller, where there is one; a read of what is waiting to be written is answered
 from the queue, and a second write to the same place is taken into the first.
 
 Time is kept in ticks (cycles, or half cycles where there are commands of half a cycle), and jumps from one command to
@@ -23,6 +24,7 @@ import numpy as np
 from sim.dram import mapping as mappings
 from sim.dram.timing import (
     ACTIVATE,
+    ORGANISATION,
     PRECHARGE,
     PRECHARGE_ALL,
     READ,
@@ -200,7 +202,7 @@ def init(parameters: DramParameters, log_commands: int = 0) -> State:
     rule = _rules(p, xor)
     banks, channels = p.channels * p.banks_per_channel, p.channels
     entries, units = rule[ENTRIES], banks // rule[UNIT_BANKS]
-    slots = channels * (entries + 64)
+    slots = channels * (entries + 64) + _on_the_path(p)
     bank = np.zeros((banks, _BANK_COLUMNS), np.int64)
     bank[:, [OPEN_ROW, ACTIVE, HEAD, HEAD + 1, HIT, HIT + 1, TAIL, TAIL + 1, ROW_ENTRY, ROW_ENTRY + 1]] = -1
     bank[:, [COLUMN_ORDER, COLUMN_ORDER + 1, ROW_ORDER, ROW_ORDER + 1]] = NEVER
@@ -254,8 +256,7 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     rule[SEPARATE], rule[ALIGNED] = p.separate_buses, p.ticks_per_cycle == 2
     for place, size in ((GROUP_SHIFT, GROUP_BANKS), (UNIT_SHIFT, UNIT_BANKS), (RANK_SHIFT, RANK_GROUPS)):
         rule[place] = int(rule[size]).bit_length() - 1
-    rule[PATH] = round(p.path_ns / p.tick_ns)
-    rule[READ_LATENCY] = (p.nCL + p.nBL) * p.ticks_per_cycle + rule[PATH]
+    rule[READ_LATENCY] = (p.nCL + p.nBL) * p.ticks_per_cycle
     for place, command in ((TICKS_ACT, ACTIVATE), (TICKS_COL, READ), (TICKS_PRE, PRECHARGE), (TICKS_REF, REFRESH_ALL)):
         rule[place] = p.ticks(command)
     for place, nominal, first, then in pair_rules(p):
@@ -271,7 +272,13 @@ def _rules(p: DramParameters, xor: bool) -> np.ndarray:
     rule[HIGH] = math.floor(p.write_high_watermark * p.write_queue)  # more than this many: to be drained
     if p.nWCKPST is not None:
         rule[WCK_RD], rule[WCK_WR] = p.nCL + p.nBL + p.nWCKPST, p.nCWL + p.nBL + p.nWCKPST
+    rule[PATH] = math.ceil(p.path_latency_ns / p.tick_ns)
     return rule
+
+
+def _on_the_path(p: DramParameters) -> int:
+    """How many transactions that left the channels can be on their way to who asked for them."""
+    return math.ceil(p.path_latency_ns * p.peak_bytes_per_ns / p.transaction_bytes)
 
 
 def _bank_interval(p: DramParameters) -> int:
@@ -328,7 +335,8 @@ def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
     """Take in one request; False, and nothing is changed, where the queue that it needs has no room.
 
     Transactions of a large request that do not fit wait in front of the queues, and so does every later request.
-    `arrival_ns` is no sooner than the time last advanced to; an address beyond the capacity wraps around.
+    `arrival_ns` is no sooner than the time last advanced to. Addresses are below the capacity: `sim.traffic` refuses
+    others; here they would wrap around.
     """
     shared, slot = state.shared, state.slot
     if state.front[FRONT_SLOT] >= 0 or shared[FREE_SLOT] >= slot.shape[0]:
@@ -416,7 +424,7 @@ def _enqueue(state, tick, number, place, is_write):
     if waiting:  # answered from the write queue, or taken into it
         state.counts[COALESCED if write else FORWARDED] += 1
         channel[index, REQUESTS] += 1
-        _complete(state, index, place, tick + 1 + (0 if write else rule[PATH]))
+        _complete(state, index, place, tick + 1)
         _rekey(state, index)
         return True
     if channel[index, QUEUED + write] >= rule[READ_QUEUE + write]:
@@ -575,7 +583,7 @@ def _complete(state, index, place, tick):
     """One transaction of a request has been served, at this tick; with the last one, the request is done."""
     slot, channel = state.slot, state.channel
     slot[place, LEFT] -= 1
-    slot[place, DONE_TICK] = max(slot[place, DONE_TICK], tick)
+    slot[place, DONE_TICK] = max(slot[place, DONE_TICK], tick + state.rule[PATH])
     if slot[place, LEFT] > 0:
         channel[index, REQUESTS] -= 1
         return
@@ -984,8 +992,7 @@ def _issue(state, index, tick):
     if command <= WRITE:
         if rule[WCK_RD] > 0:
             tick = _start_data_clock(state, index, tick, command)
-        closing = rule[POLICY] == _CLOSED and state.bank[gb, USED] >= rule[CLOSE_AFTER]
-        _log(state, tick, command, gb, AND_PRECHARGE if closing else -1)
+        _log(state, tick, command, gb, AND_PRECHARGE if _closes_row(state, gb, at) else -1)
         _issue_column(state, index, tick, command, gb, at)
         bus_ticks = rule[TICKS_COL]
     elif command == ACTIVATE:
@@ -1035,10 +1042,18 @@ def _log(state, tick, command, gb, row=-1):
 
 
 @inlined
+def _closes_row(state, gb, at):
+    """Whether an access closes its row itself; never the row that was opened for another, which still has to come."""
+    bank, rule = state.bank, state.rule
+    awaited = bank[gb, ACTIVE] >= 0 and bank[gb, ACTIVE] != at
+    return rule[POLICY] == _CLOSED and bank[gb, USED] >= rule[CLOSE_AFTER] and not awaited
+
+
+@inlined
 def _issue_column(state, index, tick, write, gb, at):
     channel, bank, gate, entry, rule = state.channel, state.bank, state.gate, state.entry, state.rule
     _delay_columns(gate, rule, gb >> rule[GROUP_SHIFT], tick, write)
-    place = entry[at, SLOT]
+    place, closes = entry[at, SLOT], _closes_row(state, gb, at)
     if bank[gb, ACTIVE] == at:
         bank[gb, ACTIVE] = -1
         _unlist(state, index, gb, _ACTIVES, PLACE_ACTIVE)
@@ -1052,7 +1067,7 @@ def _issue_column(state, index, tick, write, gb, at):
     closing = tick + (rule[WR_TO_PRE] if write else rule[RTP])
     bank[gb, OK_PRE] = max(bank[gb, OK_PRE], closing)
     bank[gb, LAST_USE] = tick
-    if rule[POLICY] == _CLOSED and bank[gb, USED] >= rule[CLOSE_AFTER]:  # it closes the row itself
+    if closes:
         _close(state, gb, bank[gb, OK_PRE] + rule[RP])
     else:
         bank[gb, USED] += 1
@@ -1180,7 +1195,18 @@ def of_device(device: Device, changes: Mapping[str, Any]) -> DramParameters:
     timing_set = given.pop("timing_set", None)
     if timing_set is None:
         raise InputError(f"device {device.name!r}: no parameter 'timing_set'", expected="one", candidates=timing_sets())
-    return dram_parameters(timing_set, given)
+    parameters = dram_parameters(timing_set, given)
+    if changes.keys().isdisjoint(ORGANISATION):
+        _check_capacity(device, parameters)
+    return parameters
+
+
+def _check_capacity(device: Device, parameters: DramParameters) -> None:
+    """A part of the memory may be set aside; more than there is may not be promised."""
+    if device.capacity_bytes is not None and device.capacity_bytes > parameters.capacity_bytes:
+        sizes = ", ".join(f"{name} {getattr(parameters, name)}" for name in ORGANISATION[1:-1])
+        expected = f"at most the {parameters.capacity_bytes} bytes of its organisation ({sizes})"
+        raise InputError(f"device {device.name!r}: capacity is", value=device.capacity_bytes, expected=expected)
 
 
 MODEL = EventModel(

@@ -8,6 +8,8 @@ hardware_profiles/timings say where each is from.
 from __future__ import annotations
 
 import functools
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,10 @@ from sim.errors import InputError
 
 READ, WRITE, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH_ALL, REFRESH_BANK = range(7)
 COMMANDS = ("RD", "WR", "ACT", "PRE", "PREab", "REFab", "REFpb")
+ORGANISATION = (  # what the capacity follows from
+    *("timing_set", "channels", "pseudo_channels", "stack_ids", "ranks", "bank_groups", "banks_per_group", "rows"),
+    *("columns", "width_bits", "burst_length"),
+)
 
 
 class Energy(BaseModel):
@@ -43,8 +49,8 @@ class DramParameters(BaseModel):
     channel (of all its pseudo-channels). scheduler: `fr_fcfs_row_hit` is FR-FCFS in which no younger request closes a
     row that an older one hits; with row_hit_cap, as many accesses to an open row as that and no more while another
     row of the bank is waited for. row_policy `closed` closes a row after `close_after` accesses that left it open;
-    `timeout` after timeout_ns without access. path_ns: what the way from a core to the controller and back adds to each
-    read, a fixed adder that holds nothing.
+    `timeout` after timeout_ns without access. path_latency_ns: between requester and controller, there and back, which
+    delays each request and holds nothing.
     Raises InputError (from `dram_parameters`) where a rule contradicts another.
     """
 
@@ -116,7 +122,7 @@ class DramParameters(BaseModel):
     write_queue: int = 32
     write_low_watermark: float = 0.2
     write_high_watermark: float = 0.8
-    path_ns: float = 0.0
+    path_latency_ns: float = 0.0
     energy: Energy
 
     @model_validator(mode="after")
@@ -259,9 +265,36 @@ def timing_sets() -> list[str]:
 def dram_parameters(timing_set: str | Path, changes: Mapping[str, Any] | None = None) -> DramParameters:
     """The parameters of a shipped set, or of a YAML file like one, with `changes` over them.
 
-    Raises InputError: one line with the rule that is broken and the values that break it.
+    `rate_mt_s` among them sets the rate of the pins (see `at_rate`). Raises InputError: one line with the rule that is
+    broken and the values that break it.
     """
-    return checked({**read_set(timing_set), **(changes or {})})
+    changes = dict(changes or {})
+    fields = read_set(timing_set)
+    if "rate_mt_s" in changes:
+        fields = at_rate(fields, changes.pop("rate_mt_s"))
+    return checked({**fields, **changes})
+
+
+_KEPT_CYCLES = ("nBL", "nCCDS", "nCCDL", "nCCDR", "nCCDS_WR", "nCCDL_WR", "nCS", "nPPD")
+
+
+def at_rate(fields: Mapping[str, Any], rate_mt_s: float) -> dict[str, Any]:
+    """A set for pins of another rate: the same nanoseconds, in cycles of the other clock, rounded up (refreshes: down).
+
+    What is a minimum in cycles (bursts and column to column) stays; a read is followed by a write with the same slack.
+    Raises InputError on a rate that is not above zero.
+    """
+    if isinstance(rate_mt_s, bool) or not isinstance(rate_mt_s, int | float) or not 0 < rate_mt_s < 1e6:
+        raise InputError("rate_mt_s is", value=rate_mt_s, expected="transfers a second of a pin, in millions")
+    tck_ps = round(fields["burst_length"] * 1e6 / (fields["nBL"] * rate_mt_s))
+    scaled = dict(fields, tCK_ps=tck_ps)
+    for name, cycles in fields.items():
+        if re.fullmatch("n[A-Z].*", name) and name not in (*_KEPT_CYCLES, "nRTW") and cycles is not None:
+            exact = cycles * fields["tCK_ps"] / tck_ps
+            scaled[name] = math.floor(exact) if name in ("nREFI", "nREFIpb") else math.ceil(exact - 1e-9)
+    scaled["nRC"] = max(scaled["nRC"], scaled["nRAS"] + scaled["nRP"])
+    scaled["nRTW"] += (scaled["nCL"] - scaled["nCWL"]) - (fields["nCL"] - fields["nCWL"])
+    return scaled
 
 
 def read_set(timing_set: str | Path) -> dict[str, Any]:

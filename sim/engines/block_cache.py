@@ -18,6 +18,26 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.engines.columns import Columns, request_at, request_for_block
+from sim.engines.event_devices import (
+    CHUNK_BYTES,
+    LEFT,
+    OFFSET,
+    PARENT,
+    EventDevices,
+    begin,
+    count_done,
+    first_waiting,
+    forget_first_waiting,
+    hand_over,
+    is_chunk,
+    is_cut,
+    is_driven,
+    most_slots,
+    plan_next,
+    soonest,
+    wait_in_front,
+    with_more_slots,
+)
 from sim.engines.flags import PREFETCHED, holds
 from sim.engines.residency import BLOCK as MOVE_BLOCK
 from sim.engines.residency import (
@@ -103,12 +123,14 @@ class Engine(NamedTuple):
     plug: object  # residency.Plugins
     model: object  # stack of device models, one level a model
     model_states: tuple
+    devices: EventDevices  # those simulated event by event
     prefetch: object
     prefetch_state: object
     res: object  # residency.Residency
     work: Workload
     first_stage: np.ndarray  # int64[4 L L + 1] route r is stages[first_stage[r]:first_stage[r + 1]]
-    stages: np.ndarray  # uint32[., 5] SERVER (level of the model stack), ROW_OF_MODEL, COLUMN, IS_WRITE, PART
+    stages: np.ndarray  # uint32[., 5] SERVER (level of the model stack), ROW_OF_MODEL, COLUMN, IS_WRITE, PART; where
+    #   the row is DRIVEN, the server is one of `devices`, by number
     times: np.ndarray  # float64[p, 5] of the transfers under way
     facts: np.ndarray  # int64[p, 10] of the transfers under way
     starts: np.ndarray  # int64[.] transfers that the event at hand will start
@@ -141,7 +163,8 @@ def with_more_room(engine: Engine) -> Engine:
     events = make_heap(engine.events.time_ns.size + slots)
     for before, after in zip(engine.events, events, strict=True):
         after[: before.size] = before
-    return engine._replace(times=times, facts=facts, events=events)
+    devices = with_more_slots(engine.devices, slots)
+    return engine._replace(times=times, facts=facts, events=events, devices=devices)
 
 
 @inlined
@@ -169,6 +192,7 @@ def add_start(engine, route, block, row, size, purpose, source, fills):
     times[slot, QUEUE_NS], times[slot, DEVICE_NS], times[slot, LINK_NS] = 0.0, 0.0, 0.0
     now_ns = engine.clock_ns[NOW]
     times[slot, HEAD_NS], times[slot, TAIL_NS] = now_ns, now_ns
+    begin(engine.devices, slot, route, size)
     if purpose == PREFETCH or (purpose == REQUEST and source > 0):
         engine.fetching[block] = slot
     at = counts[TO_START]
@@ -210,6 +234,134 @@ def complete(latency_ns, arrival_ns, think_ns, events, counts, clock_ns, row, no
 
 
 @inlined
+def store_parts(answers, times, row, slot):
+    """Of what its request's time was made."""
+    answers.parts_ns[row, QUEUE_NS] = times[slot, QUEUE_NS]
+    answers.parts_ns[row, DEVICE_NS] = times[slot, DEVICE_NS]
+    answers.parts_ns[row, LINK_NS] = times[slot, LINK_NS]
+
+
+@inlined
+def arrive(engine, levels, slot, now_ns):
+    """A transfer has passed its last server: answer those who wait for it, start the fills of upper levels."""
+    times, facts, answers, work = engine.times, engine.facts, engine.answers, engine.work
+    events, counts, clock_ns = engine.events, engine.counts, engine.clock_ns
+    fetching, flags, size_of = engine.fetching, engine.res.flags, engine.res.size_of
+    slot = whole_of(engine, slot)
+    if slot < 0:
+        return
+    block, row = known_natural(facts[slot, BLOCK]), facts[slot, ROW]
+    if row >= 0:
+        store_parts(answers, times, row, slot)
+        answers.next_waiting[row] = facts[slot, WAITING]
+    else:
+        row = facts[slot, WAITING]
+    waited = facts[slot, ROW] < 0
+    while row >= 0:
+        if waited:
+            answers.parts_ns[row, WAIT_NS] = now_ns - answers.arrival_ns[row]
+        complete(answers.latency_ns, answers.arrival_ns, work.think_ns, events, counts, clock_ns, row, now_ns)
+        waited = True
+        row = np.int64(answers.next_waiting[row])
+    if fetching[block] == slot:
+        fetching[block] = NOBODY
+    for level in range(levels - 1):
+        if facts[slot, TO_FILL] >> level & 1 and holds(flags, block, level):
+            source = facts[slot, SOURCE_LEVEL]
+            route = route_number(levels, FILL_LEVEL, source, level)
+            add_start(engine, route, block, NOBODY, size_of[block], FILL, source, 0)
+    give_back(facts, counts, slot)
+
+
+@inlined
+def whole_of(engine, slot):
+    """What has arrived with this transfer: itself, or what it was the last chunk of; NOBODY while others are due."""
+    devices, times, facts = engine.devices, engine.times, engine.facts
+    if not is_chunk(devices, slot):
+        return slot
+    whole = known_natural(devices.chunks[slot, PARENT])
+    devices.chunks[whole, LEFT] -= 1
+    if devices.chunks[whole, LEFT] > 0:
+        whole = np.int64(NOBODY)
+    else:
+        for part in range(QUEUE_NS, TAIL_NS + 1):
+            times[whole, part] = times[slot, part]
+    give_back(facts, engine.counts, slot)
+    return whole
+
+
+@inlined
+def cut(engine, slot, now_ns):
+    """Let a transfer that is about to begin travel in chunks, which reach its first server at once, in order."""
+    times, facts, counts, chunks = engine.times, engine.facts, engine.counts, engine.devices.chunks
+    size_bytes, chunk_bytes, offset = facts[slot, SIZE], chunks[slot, CHUNK_BYTES], 0
+    chunks[slot, LEFT] = 0
+    while offset < size_bytes:
+        chunk = take_slot(facts, counts)
+        facts[chunk, BLOCK], facts[chunk, ROW], facts[chunk, WAITING] = facts[slot, BLOCK], NOBODY, NOBODY
+        facts[chunk, SIZE], facts[chunk, PURPOSE] = min(chunk_bytes, size_bytes - offset), facts[slot, PURPOSE]
+        facts[chunk, SOURCE_LEVEL], facts[chunk, TO_FILL] = facts[slot, SOURCE_LEVEL], 0
+        facts[chunk, STAGE], facts[chunk, LAST_STAGE] = facts[slot, STAGE], facts[slot, LAST_STAGE]
+        for part in range(QUEUE_NS, TAIL_NS + 1):
+            times[chunk, part] = times[slot, part]
+        chunks[chunk, PARENT], chunks[chunk, OFFSET], chunks[chunk, CHUNK_BYTES] = slot, offset, 0
+        chunks[slot, LEFT] += 1
+        push(engine.events, now_ns, chunk)
+        offset += chunk_bytes
+
+
+@inlined
+def enter(engine, slot, now_ns):
+    """A transfer reaches a device that is simulated by events."""
+    devices, facts, stages = engine.devices, engine.facts, engine.stages
+    stage = known_natural(facts[slot, STAGE])
+    column, purpose = np.int64(stages[stage, COLUMN]), known_natural(facts[slot, PURPOSE])
+    engine.traffic.bytes[column, purpose] += facts[slot, SIZE]
+    engine.traffic.requests[column] += 1
+    number = np.int64(stages[stage, SERVER])
+    wait_in_front(devices, number, slot)
+    work_on(engine, number, now_ns)
+
+
+@inlined
+def work_on(engine, number, now_ns):
+    """Bring a device to now_ns: let go on what it is done with, hand over what waits, and ask it what comes next."""
+    devices, times, facts, stages = engine.devices, engine.times, engine.facts, engine.stages
+    done = devices.model.advance(devices.states, number, now_ns)
+    for place in range(done):
+        slot = known_natural(devices.model.done_ticket(devices.states, number, place))
+        done_ns = devices.model.done_at_ns(devices.states, number, place)
+        stage = known_natural(facts[slot, STAGE])
+        head_ns, tail_ns = times[slot, HEAD_NS], times[slot, TAIL_NS]
+        passed_ns = max(done_ns, tail_ns)
+        waited_ns = devices.sent_ns[slot] - head_ns
+        queued_ns = min(waited_ns, passed_ns - tail_ns)
+        times[slot, QUEUE_NS] += queued_ns
+        times[slot, np.int64(stages[stage, PART])] += passed_ns - tail_ns - queued_ns
+        times[slot, HEAD_NS], times[slot, TAIL_NS] = done_ns, passed_ns
+        engine.traffic.wait_ns[np.int64(stages[stage, COLUMN])] += waited_ns
+        facts[slot, STAGE] = stage + 1
+        reached_ns = done_ns if stage + 1 < facts[slot, LAST_STAGE] else passed_ns
+        push(engine.events, max(reached_ns, now_ns), slot)
+    count_done(devices, number, done, now_ns)
+    slot = first_waiting(devices, number)
+    while slot >= 0:
+        slot = known_natural(slot)
+        is_write = stages[known_natural(facts[slot, STAGE]), IS_WRITE] == 1
+        if not hand_over(devices, number, slot, now_ns, facts[slot, BLOCK], facts[slot, SIZE], is_write):
+            break
+        forget_first_waiting(devices, number)
+        slot = first_waiting(devices, number)
+    plan_next(devices, number)
+
+
+@inlined
+def is_fetch(fetching, facts, slot):
+    """Whether a transfer brings its block up, so that others may come to wait for it."""
+    return facts[slot, PURPOSE] in (REQUEST, PREFETCH) and fetching[facts[slot, BLOCK]] == slot
+
+
+@inlined
 def request_to_prefetch(res, counts, block, address, asked):
     """The access that the prefetcher makes to `block` on the occasion of the request `asked`."""
     if block == counts[KNOWN]:  # an address that the trace does not have: a block like the one asked for
@@ -242,11 +394,11 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
     res, work, answers = engine.res, engine.work, engine.answers
     times, facts, starts, stages = engine.times, engine.facts, engine.starts, engine.stages
     events, counts, clock_ns = engine.events, engine.counts, engine.clock_ns
-    fetching, proposals, first_stage = engine.fetching, engine.proposals, engine.first_stage
+    fetching, proposals, first_stage, devices = engine.fetching, engine.proposals, engine.first_stage, engine.devices
     flags, size_of, moves, state, traffic = res.flags, res.size_of, res.moves, res.state, engine.traffic
     levels, rows = len(engine.plug.eviction_states), work.columns.block.size  # levels: a constant to the compiler
     closed = work.think_ns.size > 0
-    reserve = len(starts)  # slots for what an event starts itself; moves wait in their list where there is none
+    reserve = most_slots(devices, len(starts))  # what an event starts itself; moves wait in their list for a slot
     while True:
         if state[FAULT]:
             return FAULTY
@@ -259,12 +411,17 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             forget_moves(state)
             event_ns = next_event_ns(events)
             arrival_ns = work.columns.arrival_ns[counts[ISSUED]] if not closed and counts[ISSUED] < rows else np.inf
-            now_ns = min(event_ns, arrival_ns)
+            device, device_ns = soonest(devices)
+            now_ns = min(event_ns, arrival_ns, device_ns)
             if now_ns >= until_ns:
                 if shrink_level == NOBODY:
                     clock_ns[NOW] = now_ns
                     return FINISHED if now_ns == np.inf else AT_LIMIT
                 now_ns, daemon = until_ns, True
+            elif device >= 0 and device_ns == now_ns:
+                clock_ns[NOW] = now_ns
+                work_on(engine, device, now_ns)
+                continue
             elif arrival_ns < event_ns:
                 arriving = True
             else:
@@ -309,7 +466,9 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                         route = route_number(levels, FROM_LEVEL, served, 0)
                         size = request.size_bytes
                         stage = known_natural(first_stage[route])
-                        if served == 0 and not closed and first_stage[route + 1] == stage + 1:
+                        alone = first_stage[route + 1] == stage + 1
+                        simple = alone and not closed and not is_driven(devices, stages[stage, ROW_OF_MODEL])
+                        if served == 0 and simple:
                             # one server and nothing after it: answered here and now, without a transfer
                             column, part = np.int64(stages[stage, COLUMN]), np.int64(stages[stage, PART])
                             start_ns, _, end_ns, _ = engine.model.serve(
@@ -349,30 +508,8 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                     found = fetching[block] < 0 and not holds(flags, block, 0)
                 if not found:
                     break
-        elif slot >= 0 and facts[slot, STAGE] == facts[slot, LAST_STAGE]:  # it has arrived
-            block, row = known_natural(facts[slot, BLOCK]), facts[slot, ROW]
-            if row >= 0:
-                answers.parts_ns[row, QUEUE_NS] = times[slot, QUEUE_NS]
-                answers.parts_ns[row, DEVICE_NS] = times[slot, DEVICE_NS]
-                answers.parts_ns[row, LINK_NS] = times[slot, LINK_NS]
-                answers.next_waiting[row] = facts[slot, WAITING]
-            else:
-                row = facts[slot, WAITING]
-            waited = facts[slot, ROW] < 0
-            while row >= 0:
-                if waited:
-                    answers.parts_ns[row, WAIT_NS] = now_ns - answers.arrival_ns[row]
-                complete(answers.latency_ns, answers.arrival_ns, work.think_ns, events, counts, clock_ns, row, now_ns)
-                waited = True
-                row = np.int64(answers.next_waiting[row])
-            if fetching[block] == slot:
-                fetching[block] = NOBODY
-            for level in range(levels - 1):
-                if facts[slot, TO_FILL] >> level & 1 and holds(flags, block, level):
-                    source = facts[slot, SOURCE_LEVEL]
-                    route = route_number(levels, FILL_LEVEL, source, level)
-                    add_start(engine, route, block, NOBODY, size_of[block], FILL, source, 0)
-            give_back(facts, counts, slot)
+        elif slot >= 0 and facts[slot, STAGE] == facts[slot, LAST_STAGE]:
+            arrive(engine, levels, slot, now_ns)
             slot = np.int64(NOBODY)
         started = 0
         while True:  # step the transfer whose event this is, or start what the event brought about, one by one
@@ -389,9 +526,17 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                     add_start(engine, route, block, NOBODY, size_of[block], MOVE, source, 0)
                 slot = known_natural(starts[started])
                 started += 1
+                if is_cut(devices, slot):
+                    cut(engine, slot, now_ns)
+                    slot = np.int64(NOBODY)
+                    continue
             slot = known_natural(slot)
             stage, purpose = known_natural(facts[slot, STAGE]), known_natural(facts[slot, PURPOSE])
             size = facts[slot, SIZE]
+            if is_driven(devices, stages[stage, ROW_OF_MODEL]):
+                enter(engine, slot, now_ns)
+                slot = np.int64(NOBODY)
+                continue
             head_ns, tail_ns = times[slot, HEAD_NS], times[slot, TAIL_NS]
             column, part = np.int64(stages[stage, COLUMN]), np.int64(stages[stage, PART])
             start_ns, first_ns, end_ns, latency_ns = engine.model.serve(
@@ -414,14 +559,12 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             traffic.wait_ns[column] += start_ns - head_ns
             if stage + 1 < facts[slot, LAST_STAGE]:
                 push(events, first_ns, slot)
-            elif closed or (purpose in (REQUEST, PREFETCH) and fetching[facts[slot, BLOCK]] == slot):
+            elif closed or is_chunk(devices, slot) or is_fetch(fetching, facts, slot):
                 push(events, passed_ns, slot)
             else:  # nothing follows from its arrival, so that no event is needed for it
                 row = facts[slot, ROW]
                 if row >= 0:
-                    answers.parts_ns[row, QUEUE_NS] = times[slot, QUEUE_NS]
-                    answers.parts_ns[row, DEVICE_NS] = times[slot, DEVICE_NS]
-                    answers.parts_ns[row, LINK_NS] = times[slot, LINK_NS]
+                    store_parts(answers, times, row, slot)
                     answers.latency_ns[row] = passed_ns - answers.arrival_ns[row]
                     counts[COMPLETED] += 1
                     clock_ns[LAST_COMPLETION] = max(clock_ns[LAST_COMPLETION], passed_ns)

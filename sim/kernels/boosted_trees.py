@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.bitmap import top_bit
+from sim.kernels.bits import highest_bit
 from sim.kernels.compile import inlined, subroutine
 
 BINNED_ROWS = 1 << 14  # of which bins are made
@@ -342,4 +342,4 @@ def predict(trees, features, count, left, predictions):
             values = features[trees.feature[tree, split]]
             _strike_out(left, values, trees.threshold[tree, split], trees.spared[tree, split], count)
         for i in range(count):
-            predictions[i] += trees.value[tree, top_bit(left[i])]
+            predictions[i] += trees.value[tree, highest_bit(np.uint64(left[i]))]

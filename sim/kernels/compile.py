@@ -163,6 +163,11 @@ def specialised(function: Callable, *arguments: object) -> Callable:
     return function.compile(tuple(typeof(argument) for argument in arguments))
 
 
+def plain(function: Callable) -> Callable:
+    """`function` as Python, with the hooks that it calls."""
+    return getattr(function, "py_func", function)
+
+
 @inlined
 def known_natural(number):
     """The same number, which is not negative, and which the compiler now knows of.

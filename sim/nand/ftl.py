@@ -1,19 +1,17 @@
-"""The steps of a page-level flash translation layer, without time, and how to precondition a device with them.
+"""The steps of a page-level flash translation layer, without time.
 
-`sim.nand.mapping` puts reads, programs and erases between these steps; `overwrite_untimed` runs them on their
+`sim.nand.mapping` puts reads, programs and erases between these steps; `sim.nand.preconditioning` runs them on their
 own. Logical pages belong to planes for good (static allocation, in an order such as CWDP); within its plane a page goes
 wherever the plane is writing. Each plane writes three blocks at a time: data of the host, data that garbage collection
-moves, and translation pages. Freed blocks are used again in the order in which they were erased, which wears them
-evenly within a plane.
+moves, and translation pages. Freed blocks are used again in the order in which they were erased, unless wear is
+levelled: then the least worn one is next.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from sim.errors import InputError
-from sim.kernels.compile import inlined, kernel, subroutine
-from sim.kernels.random import below, make_rng
+from sim.kernels.compile import inlined, subroutine
 from sim.nand.state import (
     BLOCK_ROWS,
     BLOCK_WORDS,
@@ -35,7 +33,7 @@ from sim.nand.state import (
     GREEDY,
     HOST,
     HOST_PAGES,
-    LOGICAL_PAGES,
+    MOST_ERASES,
     MOVED_PAGES,
     NONE,
     OPEN,
@@ -44,21 +42,20 @@ from sim.nand.state import (
     PLANE_ROWS,
     PLANES,
     POLICY,
-    PREFILLED_SECTORS,
-    SECTORS,
     STATE,
+    STATIC,
     STORED_AT,
     STRIDE,
     THRESHOLD,
     TRANSLATION,
-    TRANSLATION_PAGES,
     TRANSLATION_ROWS,
     TRANSLATION_WORDS,
     TRANSLATION_WRITES,
     VALID,
     VICTIM,
+    WEAR_GAP,
+    WEAR_LEVELLING,
     NandState,
-    low_bits,
     rows_of,
 )
 
@@ -107,11 +104,27 @@ def open_block(memory, plane, stream):
         memory[plane + OPEN_HOST + stream] = NONE
         return
     head = memory[plane + FREE_HEAD]
+    if memory[WEAR_LEVELLING]:
+        _bring_forward(memory, plane, memory[WEAR_LEVELLING] == STATIC and stream == COLLECTED)
     block = memory[plane + FREE_RING + head]
     memory[plane + FREE_HEAD] = head + 1 if head + 1 < memory[BLOCKS] else 0
     memory[plane + FREE_COUNT] -= 1
     memory[plane + OPEN_HOST + stream] = block
     memory[block + STATE] = OPEN
+
+
+@inlined
+def _bring_forward(memory, plane, most_worn):
+    """Let the free block with the most, or the fewest, erases be the next one, of equal ones the first."""
+    ring, blocks = plane + FREE_RING, memory[BLOCKS]
+    head = memory[plane + FREE_HEAD]
+    best = head
+    for i in range(1, memory[plane + FREE_COUNT]):
+        at = (head + i) % blocks
+        more = memory[memory[ring + at] + ERASE_COUNT] - memory[memory[ring + best] + ERASE_COUNT]
+        if (more if most_worn else -more) > 0:
+            best = at
+    memory[ring + head], memory[ring + best] = memory[ring + best], memory[ring + head]
 
 
 @inlined
@@ -202,6 +215,7 @@ def needs_collection(memory, plane):
 def choose_victim(memory, plane):
     """The full block to collect, as a row, NONE where every page of every one is valid.
 
+    With static wear levelling, one that was erased far less often than the plane's most worn block goes first.
     Greedy: with the fewest valid pages. Cost-benefit: with the largest age (1 - u) / 2u, where u is the share of valid
     pages and age is counted in blocks filled since (Kawaguchi et al., A Flash-Memory Based File System, USENIX 1995).
     """
@@ -209,6 +223,10 @@ def choose_victim(memory, plane):
     low = (
         memory[BLOCK_ROWS] + (plane - memory[PLANE_ROWS]) // (FREE_RING + memory[BLOCKS]) * memory[BLOCKS] * BLOCK_WORDS
     )
+    if memory[WEAR_LEVELLING] == STATIC:
+        least_worn = _least_worn(memory, low)
+        if least_worn != NONE and memory[plane + MOST_ERASES] - memory[least_worn + ERASE_COUNT] > memory[WEAR_GAP]:
+            return least_worn
     best, fewest, most = np.int64(NONE), pages, 0.0
     for block in range(low, low + memory[BLOCKS] * BLOCK_WORDS, BLOCK_WORDS):
         valid = memory[block + VALID]
@@ -226,6 +244,16 @@ def choose_victim(memory, plane):
 
 
 @inlined
+def _least_worn(memory, low):
+    """The full block with the fewest erases of the plane whose blocks begin at `low`."""
+    best = np.int64(NONE)
+    for block in range(low, low + memory[BLOCKS] * BLOCK_WORDS, BLOCK_WORDS):
+        if memory[block + STATE] == FULL and (best == NONE or memory[block + ERASE_COUNT] < memory[best + ERASE_COUNT]):
+            best = np.int64(block)
+    return best
+
+
+@inlined
 def begin_collection(memory, plane, block):
     memory[block + STATE] = VICTIM
     memory[plane + COLLECTING] = block
@@ -239,155 +267,9 @@ def free_victim(memory, plane):
     memory[block + FILL] = 0
     memory[block + STATE] = FREE
     memory[block + ERASE_COUNT] += 1
+    memory[plane + MOST_ERASES] = max(memory[plane + MOST_ERASES], memory[block + ERASE_COUNT])
     tail = (memory[plane + FREE_HEAD] + memory[plane + FREE_COUNT]) % memory[BLOCKS]
     memory[plane + FREE_RING + tail] = block
     memory[plane + FREE_COUNT] += 1
     memory[plane + COLLECTING] = NONE
     memory[ERASES] += 1
-
-
-@subroutine
-def _collect_untimed(memory, location, owners, plane):
-    """Collect until the plane has enough free blocks, or nothing is left to gain."""
-    while needs_collection(memory, plane):
-        victim = choose_victim(memory, plane)
-        if victim == NONE:
-            break
-        begin_collection(memory, plane, victim)
-        first = memory[victim + FIRST_PAGE]
-        for page in range(first, first + memory[PAGES]):
-            if owners[page] and has_room(memory, plane, COLLECTED):
-                move_page(memory, location, owners, page, plane)
-        free_victim(memory, plane)
-
-
-@kernel
-def _overwrite(memory, location, owners, pages, writes, rng):
-    for _ in range(writes):
-        logical = below(rng, pages)
-        plane = plane_of(memory, logical)
-        _collect_untimed(memory, location, owners, plane)
-        if has_room(memory, plane, HOST):
-            map_host_page(memory, location, owners, logical, plane)
-
-
-def overwrite_untimed(state: NandState, writes: int, occupancy: float = 1.0, seed: int = 0) -> None:
-    """Write whole pages drawn uniformly from the first `occupancy` of the logical ones, collecting garbage at once."""
-    pages = round(occupancy * int(state.memory[LOGICAL_PAGES]))
-    _overwrite(state.memory, state.location, state.owner, pages, writes, make_rng(seed))
-
-
-# --- preconditioning -------------------------------------------------------------------------------------------------
-
-
-def fill(state: NandState, occupancy: float = 1.0, sectors: int | None = None) -> None:
-    """Write the first `occupancy` of the logical pages once, in order, and store the whole translation table.
-
-    sectors: how many sectors of each page are written, from its first on (all); a later write of others has to read
-    them first. Raises InputError where the share is not one, or the device is not brand-new.
-    """
-    _check_fill(state, occupancy, sectors)
-    logical = round(occupancy * int(state.memory[LOGICAL_PAGES]))
-    _fill_in_order(state.memory, state.location, state.owner, logical)
-    _forget_past(state)
-
-
-def fill_steady(state: NandState, occupancy: float = 1.0, seed: int = 0, sectors: int | None = None) -> None:
-    """The state after uniform random writes to the first `occupancy` of the logical pages have gone on for long.
-
-    Blocks then are of all ages, and a page written when its block was filled is still valid with the probability that
-    it was not drawn since: the k-th oldest of n blocks has a share exp(-(n - k) (1 - v) / (rho n)) of valid pages,
-    where rho is the share of the pages of those blocks that hold data and v = exp(-(1 - v) / rho), that of the oldest,
-    is what collection will find (Desnoyers, Analytic Modeling of SSD Write Performance, SYSTOR 2012). Which pages those
-    are is drawn; collection starts with the next block. Raises InputError as `fill`.
-    """
-    _check_fill(state, occupancy, sectors)
-    memory = state.memory
-    logical = round(occupancy * int(memory[LOGICAL_PAGES]))
-    planes = int(memory[PLANES])
-    of_plane, count = np.zeros((planes, -(-logical // planes)), np.int32), np.zeros(planes, np.int64)
-    _fill_aged(memory, state.location, state.owner, logical, make_rng(seed), of_plane, count)
-    _forget_past(state)
-
-
-def _check_fill(state: NandState, occupancy: float, sectors: int | None) -> None:
-    memory = state.memory
-    most = int(memory[SECTORS])
-    if not 0 < occupancy <= 1:
-        raise InputError("occupancy of", value=occupancy, expected="a share above 0 and up to 1")
-    if sectors is not None and not 1 <= sectors <= most:
-        raise InputError("sectors of", value=sectors, expected=f"1 to {most}")
-    if memory[CLOCK] or rows_of(state, BLOCK_ROWS)[:, FILL].any():
-        raise InputError("the device is not brand-new: it cannot be preconditioned")
-    memory[PREFILLED_SECTORS] = low_bits(sectors or most)
-
-
-def _forget_past(state: NandState) -> None:
-    state.memory[[HOST_PAGES, TRANSLATION_WRITES]] = 0
-
-
-@inlined
-def _store_translation(memory, owners):
-    for number in range(memory[TRANSLATION_PAGES]):
-        plane = plane_of(memory, number)
-        if has_room(memory, plane, TRANSLATION):
-            map_translation_page(memory, owners, number, plane)
-
-
-@kernel
-def _fill_in_order(memory, location, owners, logical):
-    _store_translation(memory, owners)
-    for page in range(logical):
-        plane = plane_of(memory, page)
-        if has_room(memory, plane, HOST):
-            map_host_page(memory, location, owners, page, plane)
-    for number in range(memory[PLANES]):  # what is left of the last blocks stays unused: writing goes on in erased ones
-        plane = plane_row(memory, number)
-        block = memory[plane + OPEN_HOST]
-        if block != NONE and memory[block + FILL] > 0:
-            memory[block + FILL] = memory[PAGES]
-            close_block(memory, plane, HOST)
-
-
-@kernel
-def _fill_aged(memory, location, owners, logical, rng, of_plane, count):
-    _store_translation(memory, owners)
-    words = FREE_RING + memory[BLOCKS]
-    for page in range(logical):
-        number = (plane_of(memory, page) - memory[PLANE_ROWS]) // words
-        of_plane[number, count[number]] = page
-        count[number] += 1
-    pages = memory[PAGES]
-    for number in range(memory[PLANES]):
-        plane = plane_row(memory, number)
-        for i in range(count[number] - 1, 0, -1):
-            other = below(rng, i + 1)
-            of_plane[number, i], of_plane[number, other] = of_plane[number, other], of_plane[number, i]
-        has_room(memory, plane, HOST)
-        blocks = memory[plane + FREE_COUNT] - memory[THRESHOLD] + 1
-        rho = np.float64(count[number]) / (blocks * pages)
-        share = 0.0
-        for _ in range(200):
-            share = np.exp(-(1 - share) / rho)
-        placed, wanted = np.int64(0), 0.0
-        for k in range(blocks):
-            wanted += pages * np.exp(-(blocks - k) * (1 - share) / (rho * blocks))
-            left, room_after = count[number] - placed, (blocks - 1 - k) * pages
-            valid = min(left, pages, max(left - room_after, np.int64(wanted + 0.5) - placed))
-            _fill_block(memory, location, owners, plane, valid, of_plane[number], placed, rng)
-            placed += valid
-
-
-@inlined
-def _fill_block(memory, location, owners, plane, valid, logical, first, rng):
-    """Fill the open block: `valid` pages, drawn from all of its pages, hold logical[first:], the others are invalid."""
-    pages, left = memory[PAGES], valid
-    for place in range(pages):
-        page = take_page(memory, owners, plane, HOST, 1)
-        if below(rng, pages - place) < left:
-            owner = np.int64(logical[first + valid - left])
-            owners[page] = owner + 1
-            location[owner] = page + 1
-            left -= 1
-        else:
-            invalidate(memory, owners, page)

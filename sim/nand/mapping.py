@@ -25,12 +25,12 @@ from sim.nand.ftl import (
 )
 from sim.nand.index import find, put, remove
 from sim.nand.parameters import SECTOR_BYTES
+from sim.nand.rows import append, count_bits, give_row, pop
 from sim.nand.state import (
     ARRIVING,
     BITMAP,
     BYTES,
     CACHED_ENTRIES,
-    CHANNEL,
     COLLECTED,
     COLLECTING,
     DEPARTING,
@@ -51,25 +51,19 @@ from sim.nand.state import (
     HOST,
     IS_DIRTY,
     IS_SHORT,
-    IS_TOUCHED,
     MAPPING_HITS,
     MAPPING_MISSES,
     NEWER,
     NEXT_DIRTY,
     NEXT_SHORT,
     NONE,
-    OF_REQUEST,
     OLDER,
     OP,
     PAGE_OWNER,
     PAGES,
-    PAGES_PER_PLANE,
     PLANE,
-    PLANES_PER_UNIT,
     PREFILLED_SECTORS,
     PROGRAM,
-    QUEUED,
-    QUEUES,
     READ,
     READY,
     SECTORS,
@@ -79,54 +73,12 @@ from sim.nand.state import (
     STORED_AT,
     THEN,
     TO_MOVE,
-    TOUCHED,
     TRANSLATION,
     TRANSLATION_PAGES,
     TRANSLATION_READ_BYTES,
-    UNIT_ROWS,
-    UNIT_WORDS,
     WRITES_STALLED,
-    append,
-    count_bits,
-    give_row,
-    pop,
-    take_row,
 )
-
-# --- transactions ----------------------------------------------------------------------------------------------------
-
-
-@inlined
-def new_transaction(memory, source, op, request, owner, size_bytes):
-    one = take_row(memory, FREE_TRANSACTION)
-    memory[one + SOURCE], memory[one + OP], memory[one + OF_REQUEST] = source, op, request
-    memory[one + PAGE_OWNER], memory[one + FLASH_PAGE], memory[one + BYTES] = owner, NONE, size_bytes
-    memory[one + BITMAP], memory[one + THEN] = 0, NONE
-    return one
-
-
-@inlined
-def place(memory, one, page):
-    memory[one + FLASH_PAGE] = page
-    memory[one + PLANE] = page // memory[PAGES_PER_PLANE]
-
-
-@subroutine
-def enqueue(memory, one):
-    """Let a transaction that has its flash page wait for its unit."""
-    unit = memory[UNIT_ROWS] + memory[one + PLANE] // memory[PLANES_PER_UNIT] * UNIT_WORDS
-    append(memory, one, unit + QUEUES + 2 * (3 * memory[one + OP] + memory[one + SOURCE]))
-    memory[memory[unit + CHANNEL] + QUEUED] += 1
-    touch(memory, memory[unit + CHANNEL])
-
-
-@inlined
-def touch(memory, channel):
-    """The channel may have something to do: it is looked at when all else that happens now is done."""
-    if memory[channel + IS_TOUCHED] == 0:
-        memory[channel + IS_TOUCHED] = 1
-        memory[TOUCHED] += 1
-
+from sim.nand.transactions import enqueue, new_transaction, place
 
 # --- mapping cache ---------------------------------------------------------------------------------------------------
 

@@ -51,9 +51,10 @@ class NandParameters(BaseModel):
     program_msb_ns: float | None = None
     erase_ns: float
 
-    # suspension of a running program or erase in favour of reads
+    # suspension of a running program or erase in favour of reads, of an erase in favour of the host's writes, too
     suspend_program: bool = False
     suspend_erase: bool = False
+    suspend_erase_for_writes: bool = False
     suspend_program_ns: float = 100_000.0
     suspend_erase_ns: float = 700_000.0
     least_program_left_ns: float = 100_000.0  # with less than this to go, a read waits
@@ -83,6 +84,11 @@ class NandParameters(BaseModel):
     gc_threshold: float = 0.05  # share of a plane's blocks: with fewer free, collection starts
     gc_hard_threshold: float = 0.005  # with fewer free, it goes before the host's requests
 
+    # which free block is written next: the one that was erased first; the least worn one; and for data that collection
+    # moves the most worn one, the least worn full block being collected where it is too far behind
+    wear_levelling: Literal["none", "dynamic", "static"] = "none"
+    static_wear_gap: int = 16  # erases between the most and the least worn block of a plane
+
     # write cache and its DRAM
     write_cache: bool = False
     write_buffer_bytes: int = 1 << 20  # data that may wait in DRAM for its program
@@ -99,11 +105,21 @@ class NandParameters(BaseModel):
     tlp_payload_bytes: int = 128
     tlp_overhead_bytes: int = 28  # header, data link layer and physical layer
 
+    # energy, all of it or none: what a plane draws while it works, what moving data takes, what the drive always takes
+    array_v: float | None = None
+    read_ma: float | None = None
+    program_ma: float | None = None
+    erase_ma: float | None = None
+    channel_pj_per_bit: float | None = None
+    host_pj_per_bit: float | None = None  # controller and link, of data of the host
+    static_w: float | None = None
+
     def model_post_init(self, _context: object) -> None:
         self._check_counts()
         self._check_times()
         self._check_geometry()
         self._check_translation()
+        self._check_energy()
 
     def _check_counts(self) -> None:
         for name in _COUNTS:
@@ -168,9 +184,21 @@ class NandParameters(BaseModel):
                 f"in a plane, garbage collection needs {least}"
             )
             raise InputError(problem, expected="more over-provisioning, or a lower gc_threshold")
+        if self.suspend_erase_for_writes and not self.suspend_erase:
+            raise InputError("suspend_erase_for_writes without suspend_erase", expected="both, or neither")
         if self.write_cache and self.write_buffer_bytes < self.page_bytes:
             problem = f"write_buffer_bytes {self.write_buffer_bytes} is less than a page of {self.page_bytes}"
             raise InputError(problem)
+
+    def _check_energy(self) -> None:
+        given = [name for name in _ENERGIES if getattr(self, name) is not None]
+        missing = [name for name in _ENERGIES if name not in given]
+        if given and missing:
+            raise InputError(f"{given[0]} without {missing[0]}", expected=f"all of {', '.join(_ENERGIES)}, or none")
+        for name in given:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} of", value=value, expected="a number from 0")
 
     # --- what follows from the fields
 
@@ -278,6 +306,7 @@ class NandParameters(BaseModel):
         return self.dram_latency_ns + size_bytes / self.dram_rate + (rows - 1) * self.dram_row_ns
 
 
+_ENERGIES = ("array_v", "read_ma", "program_ma", "erase_ma", "channel_pj_per_bit", "host_pj_per_bit", "static_w")
 _COUNTS = (
     "channels",
     "chips_per_channel",
@@ -288,6 +317,7 @@ _COUNTS = (
     "page_bytes",
     "block_bytes",
     "most_suspends",
+    "static_wear_gap",
     "mapping_entry_bytes",
     "translation_entry_bytes",
     "translation_read_bytes",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from sim.kernels.compile import inlined, subroutine
-from sim.kernels.event_heap import next_event_ns, take
+from sim.kernels.event_heap import next_event_ns, push, take
 from sim.nand.ftl import translation_row
 from sim.nand.host import (
     ASKING_BYTES,
@@ -27,21 +27,25 @@ from sim.nand.host import (
     IN_DRAM,
     UNIT_DONE,
     complete,
+    event_code,
     fetch,
+    held_pages,
     kind_and_row,
     pages_done,
     pages_of,
     send_down,
     send_up,
 )
-from sim.nand.mapping import collect, collection_step, dispatch, enqueue, mapping_arrived, touch
+from sim.nand.mapping import collect, collection_step, dispatch, mapping_arrived
 from sim.nand.parameters import SECTOR_BYTES
+from sim.nand.rows import append, give_row, pop, take_row
 from sim.nand.state import (
     ACCEPTED,
     ARRIVAL,
     ARRIVALS,
     BUFFER_HAS_ROOM,
     BUSY,
+    CONTINUED,
     DEPARTING,
     DONE,
     FETCH_LIMIT,
@@ -51,6 +55,7 @@ from sim.nand.state import (
     FREE_TRANSACTION,
     FROM_COLLECTION,
     FROM_HOST,
+    FROM_LINK,
     HEAD,
     IS_WRITE,
     LEFT,
@@ -63,6 +68,7 @@ from sim.nand.state import (
     PAGE_OWNER,
     PAGES_IN_FLIGHT,
     PAGES_PER_REQUEST,
+    PATH,
     QUEUE_DEPTH,
     READ,
     READY,
@@ -73,21 +79,25 @@ from sim.nand.state import (
     THEN,
     TICKET,
     UNFETCHED,
-    append,
-    give_row,
-    pop,
-    take_row,
 )
+from sim.nand.transactions import enqueue, touch
 from sim.nand.units import data_sent, serve_touched, unit_done
-from sim.nand.write_cache import accept_writes, begin_read, begin_write, unbuffer
+from sim.nand.write_cache import accept_writes, begin, go_on, unbuffer
 
 
 def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
     """Take in a request of whole sectors; False, with nothing changed, where the queue is full.
 
-    The queue holds `queue_depth` requests of 17 pages each on average. An address beyond the capacity wraps around; a
-    request that begins or ends inside a sector takes all of it.
+    The queue holds `queue_depth` requests of 17 pages each on average; a larger request takes all of it, and streams
+    through it. An address beyond the capacity wraps around; a request that begins or ends inside a sector takes all
+    of it.
     """
+    return take_in(state, ticket, arrival_ns, address, size_bytes, is_write, FROM_LINK)
+
+
+@subroutine
+def take_in(state, ticket, arrival_ns, address, size_bytes, is_write, path):
+    """As `submit`, of a request that comes from the host or from an engine inside the device, which only reads."""
     memory = state.memory
     request = memory[FREE_REQUEST]
     if request == NONE:
@@ -95,14 +105,14 @@ def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
     first = address // SECTOR_BYTES
     memory[request + SECTOR_COUNT] = max(1, (address + size_bytes + SECTOR_BYTES - 1) // SECTOR_BYTES - first)
     memory[request + FIRST_SECTOR] = first % (memory[LOGICAL_PAGES] * memory[SECTORS])
-    pages = pages_of(memory, request)
-    if memory[PAGES_IN_FLIGHT] + pages > memory[QUEUE_DEPTH] * PAGES_PER_REQUEST:
+    held = held_pages(memory, request)
+    if memory[PAGES_IN_FLIGHT] + held > memory[QUEUE_DEPTH] * PAGES_PER_REQUEST:
         return False
     take_row(memory, FREE_REQUEST)
-    memory[request + TICKET], memory[request + IS_WRITE] = ticket, is_write
-    memory[request + LEFT], memory[request + ACCEPTED] = pages, 0
+    memory[request + TICKET], memory[request + IS_WRITE], memory[request + PATH] = ticket, is_write, path
+    memory[request + LEFT], memory[request + ACCEPTED] = pages_of(memory, request), 0
     state.real[request + ARRIVAL] = max(arrival_ns, state.real[NOW])
-    memory[PAGES_IN_FLIGHT] += pages
+    memory[PAGES_IN_FLIGHT] += held
     append(memory, request, ARRIVALS)
     return True
 
@@ -137,7 +147,11 @@ def step(state, until_ns):
         if real[first + ARRIVAL] > until_ns:
             return False
         real[NOW] = real[first + ARRIVAL]
-        send_down(state, DOORBELL_BYTES, DOORBELL, pop(memory, ARRIVALS))
+        pop(memory, ARRIVALS)
+        if memory[first + PATH] == FROM_LINK:
+            send_down(state, DOORBELL_BYTES, DOORBELL, first)
+            return True
+        push(state.heap, real[NOW], event_code(DATA_HERE, first))  # it needs no message
         return True
     if at_ns > until_ns or at_ns == np.inf:
         return False
@@ -199,6 +213,8 @@ def _settle(state):
                 give_row(memory, FREE_TRANSACTION, one)
         elif memory[SHORT_PLANES] != NONE:
             collect(state)
+        elif memory[CONTINUED] != NONE:
+            go_on(state)
         elif memory[BUFFER_HAS_ROOM]:
             accept_writes(state)
         else:
@@ -219,11 +235,11 @@ def _host_event(state, kind, request):
         if memory[request + IS_WRITE]:
             send_up(state, ASKING_BYTES, DATA_ASKED, request)
         else:
-            begin_read(state, request)
+            begin(state, request)
     elif kind == DATA_ASKED:
         send_down(state, memory[request + SECTOR_COUNT] * SECTOR_BYTES, DATA_HERE, request)
     elif kind == DATA_HERE:
-        begin_write(memory, request)
+        begin(state, request)
     elif kind == COMPLETED:
         complete(state, request)
     else:

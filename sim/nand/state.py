@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import inlined
 from sim.kernels.event_heap import EventHeap, make_heap
 from sim.nand.parameters import SECTOR_BYTES, NandParameters
 
 NONE = -1
 PAGES_PER_REQUEST = 17  # that a full queue of requests may have on average: 128 KiB, not aligned, in pages of 8 KiB
 MOST_PLANES = 16  # of one multi-plane command
+_MOST_CHAINS = 256  # of a unit
 
 HEADER = (
     # counts of the configuration
@@ -47,20 +47,25 @@ HEADER = (
     FETCH_LIMIT,
     SUSPEND_PROGRAM,
     SUSPEND_ERASE,
+    SUSPEND_FOR_WRITES,
     MOST_SUSPENDS,
+    WEAR_LEVELLING,
+    WEAR_GAP,
     TRANSLATION_READ_BYTES,
     LINK_LANES,
     TLP_PAYLOAD,
     TLP_OVERHEAD,
     DRAM_ROW,
+    CHAIN_MASK,  # of the number of a page in its block: which of its unit's chains it is in
     STRIDE,  # of channel, chip, die and plane: divisor and modulus of a page number, planes below it
-) = tuple(range(31))
+) = tuple(range(35))
 _AFTER_STRIDE = STRIDE + 12
 (
     # addresses of the first rows
     REQUEST_ROWS,
     TRANSACTION_ROWS,
     UNIT_ROWS,
+    CHAIN_ROWS,
     CHANNEL_ROWS,
     PLANE_ROWS,
     BLOCK_ROWS,
@@ -82,6 +87,8 @@ _AFTER_STRIDE = STRIDE + 12
     _3,
     BUFFERED_SECTORS,
     BUFFER_HAS_ROOM,  # maybe, for what is unbuffered
+    INTERNAL_PAGE_BYTES,  # of a page that an engine reads, what crosses the channel; 0: what was asked for
+    CONTINUED,  # the request that is larger than the queue and has room to go on, NONE where there is none
     READY,  # transactions that only wait for their flash page
     _8,
     SHORT_PLANES,  # a stack of planes that may have to collect garbage
@@ -93,6 +100,7 @@ _AFTER_STRIDE = STRIDE + 12
     WRITE_REQUESTS,
     READ_BYTES,
     WRITE_BYTES,
+    INTERNAL_BYTES,
     MAPPING_HITS,
     MAPPING_MISSES,
     BUFFER_HITS,
@@ -110,11 +118,25 @@ _AFTER_STRIDE = STRIDE + 12
     BLOCKS_ERASED,
     MULTI_PLANE_COMMANDS,
     SUSPENSIONS,
+    CHANNEL_BYTES,
+    READ_OF_KIND,  # pages read, by kind of page, then pages programmed
+    _10,
+    _11,
+    PROGRAMMED_OF_KIND,
+    _12,
+    _13,
     # times, in `real`
     NOW,
     UP_FREE,
     DOWN_FREE,
     DRAM_FREE,
+    INTERNAL_FREE,
+    UP_BUSY,  # how long each has worked so far: the link both ways, the path to the engine, all channels, all units
+    DOWN_BUSY,
+    INTERNAL_BUSY,
+    CHANNELS_BUSY,
+    ARRAYS_BUSY,
+    INTERNAL_NS_PER_BYTE,
     CHANNEL_NS_PER_BYTE,
     LINK_NS_PER_CYCLE,
     DRAM_NS_PER_BYTE,
@@ -128,28 +150,31 @@ _AFTER_STRIDE = STRIDE + 12
     _6,
     _7,
     ARRAY_NS,  # by operation, of three kinds of page
-) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 67))
+) = tuple(range(_AFTER_STRIDE, _AFTER_STRIDE + 85))
 COUNTS = (
-    *("read_requests", "write_requests", "read_bytes", "write_bytes", "mapping_hits", "mapping_misses", "buffer_hits"),
+    *("read_requests", "write_requests", "read_bytes", "write_bytes", "internal_bytes"),
+    *("mapping_hits", "mapping_misses", "buffer_hits"),
     *("host_pages", "moved_pages", "translation_writes", "collections", "erases", "writes_stalled"),
     *("read_commands", "program_commands", "erase_commands", "pages_read", "pages_programmed", "blocks_erased"),
-    *("multi_plane_commands", "suspensions"),
-)  # names of READ_REQUESTS to SUSPENSIONS
+    *("multi_plane_commands", "suspensions", "channel_bytes", "pages_read_0", "pages_read_1", "pages_read_2"),
+    *("pages_programmed_0", "pages_programmed_1", "pages_programmed_2"),
+)  # names of READ_REQUESTS and what follows; the last of each kind of page, as a block's pages repeat them
 COMMAND_NS = ARRAY_NS + 9  # by operation, of commands of one plane and more
 _HEADER_WORDS = COMMAND_NS + 3 * MOST_PLANES
 
 HEAD, TAIL = range(2)  # of a list
 # rows
-NEXT, SOURCE, OP, OF_REQUEST, PAGE_OWNER, FLASH_PAGE, PLANE, BYTES, BITMAP, THEN, TRANSACTION_WORDS = range(11)
-_NEXT, TICKET, FIRST_SECTOR, SECTOR_COUNT, IS_WRITE, LEFT, ACCEPTED, ARRIVAL, REQUEST_WORDS = range(9)
+NEXT, SOURCE, OP, OF_REQUEST, PAGE_OWNER, FLASH_PAGE, PLANE, BYTES, BITMAP, THEN = range(10)
+BEFORE, CHAIN_NEXT, CHAIN_BEFORE, TRANSACTION_WORDS = range(10, 14)  # of what waits at a unit: in its queue, its chain
+_NEXT, TICKET, FIRST_SECTOR, SECTOR_COUNT, IS_WRITE, LEFT, ACCEPTED, ARRIVAL, PATH, REQUEST_WORDS = range(10)
 CHANNEL, DOING, OPERATION, ACTIVE, TO_SEND, SUSPENDED, SUSPENDED_OPERATION, TIMES_SUSPENDED = range(8)
 FINISH, REMAINING, FIRST_PLANE, QUEUES = range(8, 12)
 UNIT_WORDS = QUEUES + 2 * 9  # a list for each operation and source
 BUSY, TURN, MOVING, QUEUED, IS_TOUCHED, FIRST_UNIT, OUT = range(7)
 CHANNEL_WORDS = OUT + 2 * 3  # a list for each source
 FREE_HEAD, FREE_COUNT, OPEN_HOST, OPEN_COLLECTED, OPEN_TRANSLATION, COLLECTING, TO_MOVE, STALLED = range(8)
-NEXT_SHORT, IS_SHORT = STALLED + 2, STALLED + 3
-FREE_RING = STALLED + 4  # as many words as blocks
+NEXT_SHORT, IS_SHORT, MOST_ERASES = STALLED + 2, STALLED + 3, STALLED + 4
+FREE_RING = STALLED + 5  # as many words as blocks
 VALID, FILL, STATE, ERASE_COUNT, CLOSED_AT, FIRST_PAGE, BLOCK_WORDS = range(7)
 STORED_AT, ARRIVING, _9, DEPARTING, DIRTY, TRANSLATION_WORDS = range(
     6
@@ -157,10 +182,12 @@ STORED_AT, ARRIVING, _9, DEPARTING, DIRTY, TRANSLATION_WORDS = range(
 NEWER, OLDER, ENTRY_PAGE, NEXT_DIRTY, IS_DIRTY, ENTRY_WORDS = range(6)
 
 FROM_MAPPING, FROM_HOST, FROM_COLLECTION = range(3)  # where a transaction is from
+FROM_LINK, INTERNAL, INTERNAL_BY_LINK = range(3)  # how a request comes and where its data goes: PATH
 READ, PROGRAM, ERASE = range(3)  # what it does
 HOST, COLLECTED, TRANSLATION = range(3)  # what an open block holds
 FREE, OPEN, FULL, VICTIM = range(4)  # what a block is
 GREEDY, COST_BENEFIT = range(2)
+DYNAMIC, STATIC = range(1, 3)  # wear levelling
 
 
 class NandState(NamedTuple):
@@ -195,6 +222,7 @@ def make_state(parameters: NandParameters) -> NandState:
         (REQUEST_ROWS, p.queue_depth, REQUEST_WORDS),
         (TRANSACTION_ROWS, transactions, TRANSACTION_WORDS),
         (UNIT_ROWS, units, UNIT_WORDS),
+        (CHAIN_ROWS, units * _chains(p), 2),
         (CHANNEL_ROWS, p.channels, CHANNEL_WORDS),
         (PLANE_ROWS, p.planes, FREE_RING + p.blocks_per_plane),
         (BLOCK_ROWS, p.planes * p.blocks_per_plane, BLOCK_WORDS),
@@ -219,13 +247,18 @@ def make_state(parameters: NandParameters) -> NandState:
         location=np.zeros(p.logical_pages, np.int32),
         owner=np.zeros(p.physical_pages, np.int32),
         sectors=np.zeros(p.logical_pages, "int64" if bits == 64 else f"uint{bits}"),
-        counts=memory[READ_REQUESTS : SUSPENSIONS + 1],
+        counts=memory[READ_REQUESTS : READ_REQUESTS + len(COUNTS)],
         done_ticket=np.zeros(p.queue_depth, np.int64),
         done_ns=np.zeros(p.queue_depth),
         # one for each request on the link, for each part of one in DRAM, those of units and channels, and those of
         # suspended operations that will not happen
         heap=make_heap(2 * p.queue_depth + host_pages + p.channels + (2 + p.most_suspends) * units + 16),
     )
+
+
+def _chains(p: NandParameters) -> int:
+    """Lists, a power of two, that each unit keeps by page number of what waits, for multi-plane commands."""
+    return min(_MOST_CHAINS, 1 << (p.pages_per_block - 1).bit_length())
 
 
 def _configure(memory: np.ndarray, p: NandParameters, units: int) -> None:
@@ -253,18 +286,22 @@ def _configure(memory: np.ndarray, p: NandParameters, units: int) -> None:
         FETCH_LIMIT: p.fetch_limit,
         SUSPEND_PROGRAM: p.suspend_program,
         SUSPEND_ERASE: p.suspend_erase,
+        SUSPEND_FOR_WRITES: p.suspend_erase_for_writes,
         MOST_SUSPENDS: p.most_suspends,
+        WEAR_LEVELLING: {"none": 0, "dynamic": DYNAMIC, "static": STATIC}[p.wear_levelling],
+        WEAR_GAP: p.static_wear_gap,
         TRANSLATION_READ_BYTES: p.translation_read_bytes,
         LINK_LANES: p.link_lanes,
         TLP_PAYLOAD: p.tlp_payload_bytes,
         TLP_OVERHEAD: p.tlp_overhead_bytes,
         DRAM_ROW: p.dram_row_bytes,
+        CHAIN_MASK: _chains(p) - 1,
     }
     for at, value in values.items():
         memory[at] = value
     for at in (ARRIVALS, UNFETCHED, UNBUFFERED, READY):
         memory[at : at + 2] = NONE
-    memory[SHORT_PLANES] = NONE
+    memory[[SHORT_PLANES, CONTINUED]] = NONE
     counts = {"C": p.channels, "W": p.chips_per_channel, "D": p.dies_per_chip, "P": p.planes_per_die}
     divisors, divisor = {}, 1
     for letter in p.allocation:
@@ -305,6 +342,7 @@ def _set_rows(memory: np.ndarray, table: dict[int, np.ndarray], p: NandParameter
     units[:, QUEUES:] = NONE
     channels[:, FIRST_UNIT] = memory[UNIT_ROWS] + np.arange(len(channels)) * memory[UNITS_PER_CHANNEL] * UNIT_WORDS
     channels[:, OUT:] = NONE
+    table[CHAIN_ROWS][:] = NONE
     blocks[:, FIRST_PAGE] = np.arange(len(blocks)) * p.pages_per_block
     addresses = memory[BLOCK_ROWS] + np.arange(len(blocks)) * BLOCK_WORDS
     planes[:, FREE_RING:] = addresses.reshape(len(planes), p.blocks_per_plane)
@@ -326,58 +364,3 @@ def rows_of(state: NandState, base: int) -> np.ndarray:
     }[base]
     first = int(memory[base])
     return memory[first : first + count * words].reshape(count, words)
-
-
-# --- lists -----------------------------------------------------------------------------------------------------------
-
-
-@inlined
-def append(memory, row, ends):
-    """Put a row at the end of the list whose head and tail are at `ends`."""
-    memory[row + NEXT] = NONE
-    last = memory[ends + TAIL]
-    if last == NONE:
-        memory[ends + HEAD] = row
-    else:
-        memory[last + NEXT] = row
-    memory[ends + TAIL] = row
-
-
-@inlined
-def pop(memory, ends):
-    """Take the first row off a list that is not empty."""
-    row = memory[ends + HEAD]
-    memory[ends + HEAD] = memory[row + NEXT]
-    if memory[ends + HEAD] == NONE:
-        memory[ends + TAIL] = NONE
-    memory[row + NEXT] = NONE
-    return row
-
-
-@inlined
-def take_row(memory, free):
-    """A row off a stack of free ones."""
-    row = memory[free]
-    memory[free] = memory[row + NEXT]
-    return row
-
-
-@inlined
-def give_row(memory, free, row):
-    memory[row + NEXT] = memory[free]
-    memory[free] = row
-
-
-@inlined
-def low_bits(number):
-    """A bitmap of so many ones."""
-    return (np.int64(1) << number) - 1 if number < 64 else np.int64(-1)
-
-
-@inlined
-def count_bits(bitmap):
-    number = 0
-    while bitmap != 0:
-        bitmap &= bitmap - 1
-        number += 1
-    return number

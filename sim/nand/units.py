@@ -5,7 +5,7 @@ a read holds it until the last byte has left. A channel moves one thing at a tim
 before the host's, before garbage collection's), then new commands, the units in turn. A unit prefers mapping reads,
 then host reads, then programs, then erases; garbage collection comes after the host until a plane of the unit is nearly
 out of free blocks, then before it. Transactions to the same page number in several planes of a die make one multi-plane
-command. A read may suspend a program or an erase that has long to go.
+command. A read may suspend a program or an erase that has long to go, a write an erase.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ import numpy as np
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.event_heap import push
 from sim.nand.host import COMMAND_SENT, DATA_SENT, UNIT_DONE, event_code
-from sim.nand.mapping import touch
+from sim.nand.rows import append, pop
 from sim.nand.state import (
     ACTIVE,
     ARRAY_NS,
+    ARRAYS_BUSY,
     BLOCKS,
     BUSY,
     BYTES,
+    CHAIN_NEXT,
     CHANNEL,
+    CHANNEL_BYTES,
     CHANNEL_NS_PER_BYTE,
     CHANNEL_ROWS,
     CHANNEL_WORDS,
+    CHANNELS_BUSY,
     COMMAND_NS,
     DOING,
     ERASE,
@@ -50,6 +54,7 @@ from sim.nand.state import (
     NEXT,
     NONE,
     NOW,
+    OP,
     OPERATION,
     OUT,
     PAGES,
@@ -62,17 +67,18 @@ from sim.nand.state import (
     QUEUES,
     READ,
     READ_COMMANDS,
+    READ_OF_KIND,
     REMAINING,
     SOURCE,
     STALLED,
     SUSPEND_COMMAND_NS,
     SUSPEND_ERASE,
+    SUSPEND_FOR_WRITES,
     SUSPEND_NS,
     SUSPEND_PROGRAM,
     SUSPENDED,
     SUSPENDED_OPERATION,
     SUSPENSIONS,
-    TAIL,
     TIMES_SUSPENDED,
     TO_SEND,
     TOUCHED,
@@ -80,9 +86,8 @@ from sim.nand.state import (
     UNIT_ROWS,
     UNIT_WORDS,
     UNITS_PER_CHANNEL,
-    append,
-    pop,
 )
+from sim.nand.transactions import chain_of, take_out, touch
 
 IDLE, WORKING, SENDING = range(3)  # what a unit is doing
 
@@ -117,8 +122,10 @@ def _serve(state, channel):
         if memory[waiting + HEAD] != NONE:
             one = pop(memory, waiting)
             memory[channel + BUSY], memory[channel + MOVING] = 1, one
-            end_ns = real[NOW] + memory[one + BYTES] * real[CHANNEL_NS_PER_BYTE]
-            push(state.heap, end_ns, event_code(DATA_SENT, channel))
+            busy_ns = memory[one + BYTES] * real[CHANNEL_NS_PER_BYTE]
+            memory[CHANNEL_BYTES] += memory[one + BYTES]
+            real[CHANNELS_BUSY] += busy_ns
+            push(state.heap, real[NOW] + busy_ns, event_code(DATA_SENT, channel))
             return
     units, turn = memory[UNITS_PER_CHANNEL], memory[channel + TURN]
     for _ in range(units):
@@ -144,9 +151,8 @@ def _issue(state, channel, unit):
         if first == NONE:
             return False
     else:
-        first = _MAPPING_READ if _waits(memory, unit, _MAPPING_READ) else _HOST_READ
-        second = _if_waits(memory, unit, _HOST_READ) if first == _MAPPING_READ else NONE
-        if not _waits(memory, unit, first) or not _may_suspend(memory, real, unit):
+        first, second = _choose_urgent(memory, unit)
+        if first == NONE or not _may_suspend(memory, real, unit):
             return False
         suspension_ns = _suspend(memory, real, unit)
     op = first // 3
@@ -157,14 +163,20 @@ def _issue(state, channel, unit):
     if op == PROGRAM:
         while one != NONE:
             sent_ns += memory[one + BYTES] * real[CHANNEL_NS_PER_BYTE]
+            memory[CHANNEL_BYTES] += memory[one + BYTES]
             one = memory[one + NEXT]
+    array_ns = real[ARRAY_NS + 3 * op + kind]
+    real[CHANNELS_BUSY] += sent_ns - suspension_ns - real[NOW]
+    real[ARRAYS_BUSY] += array_ns
     memory[READ_COMMANDS + op] += 1
     memory[PAGES_READ + op] += planes
+    if op != ERASE:
+        memory[READ_OF_KIND + 3 * op + kind] += planes
     memory[MULTI_PLANE_COMMANDS] += planes > 1
     memory[channel + QUEUED] -= planes
     memory[channel + BUSY] = 1
     memory[unit + DOING], memory[unit + OPERATION] = WORKING, op
-    real[unit + FINISH] = sent_ns + real[ARRAY_NS + 3 * op + kind]
+    real[unit + FINISH] = sent_ns + array_ns
     push(state.heap, sent_ns, event_code(COMMAND_SENT, channel))
     push(state.heap, real[unit + FINISH], event_code(UNIT_DONE, unit))
     return True
@@ -229,31 +241,21 @@ def _gather(memory, unit, first, second):
     per_die, pages = memory[PLANES_PER_DIE], memory[PAGES]
     most = min(per_die, MOST_PLANES)
     die, page = memory[one + PLANE] // per_die, memory[one + FLASH_PAGE] % pages
+    chain = chain_of(memory, one)
     taken, planes, last = np.int64(0), 0, np.int64(NONE)
     queue, then = first, second
     while queue != NONE:
-        ends = unit + QUEUES + 2 * queue
-        before, one = np.int64(NONE), memory[ends + HEAD]
+        one = memory[chain + HEAD]
         while one != NONE and planes < most:
-            following, plane = memory[one + NEXT], memory[one + PLANE]
+            following, plane = memory[one + CHAIN_NEXT], memory[one + PLANE]
             bit = np.int64(1) << (plane % per_die)
-            if plane // per_die == die and taken & bit == 0 and memory[one + FLASH_PAGE] % pages == page:
-                if before == NONE:
-                    memory[ends + HEAD] = following
-                else:
-                    memory[before + NEXT] = following
-                if following == NONE:
-                    memory[ends + TAIL] = before
-                memory[one + NEXT] = NONE
-                if last == NONE:
-                    memory[unit + ACTIVE] = one
-                else:
-                    memory[last + NEXT] = one
+            same = memory[one + FLASH_PAGE] % pages == page and plane // per_die == die and taken & bit == 0
+            if same and 3 * memory[one + OP] + memory[one + SOURCE] == queue:
+                take_out(memory, one, unit + QUEUES + 2 * queue, chain)
+                memory[unit + ACTIVE if last == NONE else last + NEXT] = one
                 last = one
                 taken |= bit
                 planes += 1
-            else:
-                before = one
             one = following
         queue, then = then, NONE
     return planes
@@ -297,6 +299,18 @@ def _rest(state, unit):
     memory[unit + DOING], memory[unit + OPERATION] = WORKING, memory[unit + SUSPENDED_OPERATION]
     real[unit + FINISH] = real[NOW] + real[unit + REMAINING]
     push(state.heap, real[unit + FINISH], event_code(UNIT_DONE, unit))
+
+
+@inlined
+def _choose_urgent(memory, unit):
+    """As `_choose`, of what may suspend an operation: reads, and the host's writes an erase, where they may."""
+    if _waits(memory, unit, _MAPPING_READ):
+        return _MAPPING_READ, _if_waits(memory, unit, _HOST_READ)
+    if _waits(memory, unit, _HOST_READ):
+        return _HOST_READ, np.int64(NONE)
+    if memory[SUSPEND_FOR_WRITES] and memory[unit + OPERATION] == ERASE:
+        return _if_waits(memory, unit, _HOST_PROGRAM), np.int64(NONE)
+    return np.int64(NONE), np.int64(NONE)
 
 
 # --- ends ------------------------------------------------------------------------------------------------------------

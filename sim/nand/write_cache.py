@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from sim.kernels.compile import inlined, subroutine
 from sim.kernels.event_heap import push
-from sim.nand.host import IN_DRAM, event_code, pages_of
+from sim.nand.host import IN_DRAM, event_code, pages_of, room_of
 from sim.nand.index import find, put, remove
-from sim.nand.mapping import look_up, new_transaction
+from sim.nand.mapping import look_up
 from sim.nand.parameters import SECTOR_BYTES
+from sim.nand.rows import append, count_bits, low_bits, pop
 from sim.nand.state import (
     ACCEPTED,
     BITMAP,
@@ -21,6 +22,7 @@ from sim.nand.state import (
     BUFFER_SECTORS,
     BUFFERED_SECTORS,
     BYTES,
+    CONTINUED,
     DRAM_FREE,
     DRAM_LATENCY_NS,
     DRAM_NS_PER_BYTE,
@@ -29,23 +31,23 @@ from sim.nand.state import (
     FIRST_SECTOR,
     FLASH_PAGE,
     FROM_HOST,
+    FROM_LINK,
     HEAD,
-    LEFT,
+    INTERNAL_PAGE_BYTES,
+    IS_WRITE,
     LOGICAL_PAGES,
     NONE,
     NOW,
     PAGE_OWNER,
+    PATH,
     PROGRAM,
     READ,
     SECTOR_COUNT,
     SECTORS,
     UNBUFFERED,
     WRITE_CACHE,
-    append,
-    count_bits,
-    low_bits,
-    pop,
 )
+from sim.nand.transactions import new_transaction
 
 
 @inlined
@@ -60,40 +62,56 @@ def _part(memory, request, number):
 
 @inlined
 def _new_part(memory, op, request, logical, count, bitmap):
-    one = new_transaction(memory, FROM_HOST, op, request, logical, count * SECTOR_BYTES)
+    size_bytes, most = count * SECTOR_BYTES, memory[INTERNAL_PAGE_BYTES]
+    if most and request != NONE and memory[request + PATH] != FROM_LINK:
+        size_bytes = min(size_bytes, most)
+    one = new_transaction(memory, FROM_HOST, op, request, logical, size_bytes)
     memory[one + BITMAP] = bitmap
     return one
 
 
 @subroutine
-def begin_read(state, request):
+def begin(state, request):
+    """Begin with as many pages of a request as may be under way; `go_on` does the rest of a larger one.
+
+    Writes to the write cache wait for room in it, in order.
+    """
     memory = state.memory
+    if memory[request + IS_WRITE] and memory[WRITE_CACHE]:
+        append(memory, request, UNBUFFERED)
+        memory[BUFFER_HAS_ROOM] = 1
+        return
     from_dram, dram_bytes = 0, 0
-    for number in range(memory[request + LEFT]):
+    is_write = memory[request + IS_WRITE]
+    number = memory[request + ACCEPTED]
+    last = room_of(memory, request)
+    memory[request + ACCEPTED] = last
+    while number < last:
         logical, count, bitmap = _part(memory, request, number)
+        number += 1
         if memory[WRITE_CACHE]:
             held = find(memory, -1 - logical)
             if held != NONE and memory[held + BITMAP] & bitmap == bitmap:
                 from_dram += 1
                 dram_bytes += count * SECTOR_BYTES
                 continue
-        one = _new_part(memory, READ, request, logical, count, bitmap)
+        one = _new_part(memory, PROGRAM if is_write else READ, request, logical, count, bitmap)
         look_up(memory, one)
     if from_dram:
         memory[BUFFER_HITS] += from_dram
         _use_dram(state, request, from_dram, dram_bytes)
 
 
-@subroutine
-def begin_write(memory, request):
-    if memory[WRITE_CACHE]:
-        append(memory, request, UNBUFFERED)
+@inlined
+def go_on(state):
+    """Some pages of the request that is larger than the queue are done: others may begin."""
+    memory = state.memory
+    request = memory[CONTINUED]
+    memory[CONTINUED] = NONE
+    if memory[request + IS_WRITE] and memory[WRITE_CACHE]:
         memory[BUFFER_HAS_ROOM] = 1
-        return
-    for number in range(memory[request + LEFT]):
-        logical, count, bitmap = _part(memory, request, number)
-        one = _new_part(memory, PROGRAM, request, logical, count, bitmap)
-        look_up(memory, one)
+    else:
+        begin(state, request)
 
 
 @subroutine
@@ -103,9 +121,9 @@ def accept_writes(state):
     memory[BUFFER_HAS_ROOM] = 0
     while memory[UNBUFFERED + HEAD] != NONE:
         request = memory[UNBUFFERED + HEAD]
-        pages = pages_of(memory, request)
+        pages, room = pages_of(memory, request), room_of(memory, request)
         taken, dram_bytes = 0, 0
-        while memory[request + ACCEPTED] < pages:
+        while memory[request + ACCEPTED] < room:
             logical, count, bitmap = _part(memory, request, memory[request + ACCEPTED])
             if not _buffer(memory, logical, count, bitmap):
                 break

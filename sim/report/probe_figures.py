@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.report.figures import COLOURS, finished, new_figure, save_figure
+from sim.report.figures import COLOURS, MARKERS, finished, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,15 +14,26 @@ if TYPE_CHECKING:
     from sim.probing import Reading
 
 
+_LINES = (("mean", "mean"), ("p99", "p99"), ("p99.9", "p999"))
+_LOG_FROM = 30  # times: a wider range is drawn on a log axis
+
+
 def latency_figure(device: str, readings: Sequence[Reading], ax: Axes) -> Axes:
-    """Mean and 99th percentile of the read latency over the achieved bandwidth."""
+    """Mean, 99th and 99.9th percentile of the read latency over the achieved bandwidth; of writes where all are."""
+    load = readings[0].load
+    way, prefix = ("read", "") if load.read_ratio > 0 else ("write", "write_")
     bandwidth = [one.result.bandwidth_bytes_per_ns for one in readings]
-    for nth, (label, values) in enumerate(
-        (("mean", [one.result.mean_ns for one in readings]), ("p99", [one.result.p99_ns for one in readings]))
-    ):
-        ax.plot(bandwidth, values, label=label, marker="os"[nth], markersize=4, color=COLOURS[nth], linewidth=1.8)
-    ax.set(xlabel="achieved bandwidth, GB/s", ylabel="read latency, ns", ylim=(0, None))
-    ax.set_title(f"{device}: {readings[0].load.pattern}, {readings[0].load.read_ratio:.0%} reads")
+    seen = []
+    for nth, (label, name) in enumerate(_LINES):
+        values = [getattr(one.result, f"{prefix}{name}_ns") for one in readings]
+        seen += [value for value in values if value > 0]
+        ax.plot(bandwidth, values, label=label, marker=MARKERS[nth], markersize=4, color=COLOURS[nth], linewidth=1.8)
+    ax.set(xlabel="achieved bandwidth, GB/s", ylabel=f"{way} latency, ns")
+    if seen and max(seen) > _LOG_FROM * min(seen):
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(0, None)
+    ax.set_title(f"{device}: {load.pattern}, {load.read_ratio:.0%} reads")
     return finished(ax, legend="upper left")
 
 

@@ -30,6 +30,7 @@ def run_report(result: Result) -> RenderableType:
     summary = result.summary
     return Group(
         Text(_heading(result), style="bold"),
+        Text(_timing(result)),
         _latency_table(summary),
         _tier_table(result),
         _allocation_table(result),
@@ -47,6 +48,14 @@ def _heading(result: Result) -> str:
         f"{_rate(summary['throughput_requests_per_s'])}, hit ratio {_percent(summary['hit_ratio'])}, "
         f"{summary['delayed_hits']:,} delayed hits"
     )
+
+
+def _timing(result: Result) -> str:
+    """Which parts were simulated in detail, and by what."""
+    detailed = {name: model for name, model in result.manifest["timing_models"].items() if model != "fixed"}
+    if not detailed:
+        return "every device timed by its fixed latency and bandwidth"
+    return "simulated in detail: " + ", ".join(f"{name} by {model}" for name, model in detailed.items())
 
 
 def _plain_table(*columns: str, title: str) -> Table:
