@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import traffic
 from sim.cli import main
 from sim.devices import cxl, dram
 from sim.dram.timing import dram_parameters
@@ -17,9 +16,8 @@ from sim.errors import InputError
 from sim.kernels.compile import folders_used
 from sim.links.expander import expander_parameters
 from sim.links.flits import DOWN, UP, line_bytes
-from sim.probing import probe
 from sim.profile import device_names, load_device
-from sim.traffic import Load
+from sim.traffic import Load, measure
 
 # Small runs call the hooks as the Python that they are, which needs no compilation.
 PARTS = {"host_ns": 38, "port_ns": 31, "switch_ns": 55, "controller_ns": 15}
@@ -256,13 +254,14 @@ def test_a_probe_of_an_expander_tells_reads_from_writes(capsys):
     assert writes < reads < both
 
 
-def test_compiled_hooks_do_what_the_plain_ones_do(monkeypatch):
+def test_compiled_hooks_do_what_the_plain_ones_do():
     load = Load("mstream16", 0.6, 256, outstanding=32, requests=300, warmup=20)
-    compiled = probe("cxl_e3s_96g", [load])[0]
-    monkeypatch.setattr(traffic, "_drive", getattr(traffic._drive, "py_func", traffic._drive))
-    plain = probe("cxl_e3s_96g", [load])[0]
-    assert compiled.result.mean_ns == plain.result.mean_ns
-    assert compiled.counts == plain.counts
+    p = cxl.of_device(load_device("cxl_e3s_96g"), {})
+    one, other = (
+        measure(cxl.MODEL, cxl.init(p), load, p.capacity_bytes, compiled=compiled) for compiled in (True, False)
+    )
+    assert (one.mean_ns, one.elapsed_ns) == (other.mean_ns, other.elapsed_ns)
+    assert (one.counts == other.counts).all()
 
 
 BAD = [
