@@ -17,6 +17,7 @@ from sim.kernels.compile import folders_used
 from sim.links.expander import expander_parameters
 from sim.links.flits import DOWN, UP, line_bytes
 from sim.profile import device_names, load_device
+from sim.traffic import Load, measure
 
 # Small runs call the hooks as the Python that they are, which needs no compilation.
 PARTS = {"host_ns": 38, "port_ns": 31, "switch_ns": 55, "controller_ns": 15}
@@ -251,6 +252,16 @@ def test_a_probe_of_an_expander_tells_reads_from_writes(capsys):
     assert points["1"][0]["latency_ns"]["mean"] == pytest.approx(250, rel=0.15)  # one row after the other: no miss
     reads, writes, both = (points[share][1]["bandwidth_GBps"] for share in ("1", "0", "0.5"))
     assert writes < reads < both
+
+
+def test_compiled_hooks_do_what_the_plain_ones_do():
+    load = Load("mstream16", 0.6, 256, outstanding=32, requests=300, warmup=20)
+    p = cxl.of_device(load_device("cxl_e3s_96g"), {})
+    one, other = (
+        measure(cxl.MODEL, cxl.init(p), load, p.capacity_bytes, compiled=compiled) for compiled in (True, False)
+    )
+    assert (one.mean_ns, one.elapsed_ns) == (other.mean_ns, other.elapsed_ns)
+    assert (one.counts == other.counts).all()
 
 
 BAD = [
