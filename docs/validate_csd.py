@@ -107,7 +107,8 @@ Cambricon-LLM computes inside the dies, so that planes, not channels, limit it: 
 die; what leaves the dies is no limit. Each weight, one byte, is read once a token; the share that its NPU computes and
 the vectors that are sent to the dies are left out. Its 36.34 and 3.44 tokens/s [W] are both some 240 GB/s of weights.
 To which of its sizes (8 to 32 channels x 2 to 8 chips [K]) they belong, and how many dies a chip has, is not known
-here, so all are shown:
+here, so all are shown. With many dies a channel, ours falls behind the bound because a die keeps its pages until their
+results are out, and commands and results of all dies pass one channel:
 
 {table(token_heads, tokens, left=1)}
 """

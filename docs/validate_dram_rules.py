@@ -2,7 +2,8 @@
 
 `section` gives Markdown; docs/make_validation.py puts it into the page. Of a rule that is taken away, or a controller
 that is made otherwise, bandwidth and latency move by so many percent: Ramulator's numbers are in
-dram/mechanism_ablation_summary.csv, a row an ablation. The other table has single figures of five more timing sets.
+dram/mechanism_ablation_summary.csv, a row an ablation. Another table has single figures of five more timing sets, the
+last DRAMsim3's curves.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from sim.dram.timing import DramParameters, dram_parameters
 from sim.traffic import Load, measure
 
 EFFECTS = "dram/mechanism_ablation_summary.csv"
+OTHER = "dram/dramsim3_ddr4.csv"
 CONFIGS = ("dram/ddr4_3200.params.json", "dram/hbm3_6400.params.json")
-FILES = (EFFECTS, *CONFIGS)
+FILES = (EFFECTS, OTHER, *CONFIGS)
 SEEDS = (1, 2)
 _TRAFFIC = {  # as the columns name it
     "rand100": ("rand", 1.0),
@@ -155,6 +157,37 @@ def anchors() -> list[tuple[Anchor, Anchor]]:
     return found
 
 
+def beside_dramsim3(path: Path) -> list[tuple[str, float, float]]:
+    """Kind of load, and relative errors of bandwidth and of latency, at each point: reads, and mixed open loops."""
+    p = dram_parameters("ddr4_3200", {"tCK_ps": 630})  # its configuration rounds the clock
+    found = []
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            closed, read_ratio, x = row["mode"] == "closed", float(row["read_ratio"]), float(row["x"])
+            if closed and read_ratio < 1:
+                continue
+            size = int(row["line_bytes"])
+            asked = {"outstanding": int(x)} if closed else {"rate_bytes_per_ns": x * size / p.tick_ns}
+            load = Load(row["pattern"], read_ratio, size, **asked)
+            result = measure(dram.MODEL, dram.init(p), load, p.capacity_bytes, p.clock_ns)
+            theirs = float(row["achieved_GBs"]), float(row["avg_ctrl_lat_ns"])
+            errors = (result.bandwidth_bytes_per_ns / theirs[0] - 1, result.mean_ns / theirs[1] - 1)
+            kind = "closed loops" if closed else "open loops"
+            if not closed and float(row["achieved_GBs"]) < 0.97 * float(row["offered_GBs"]):
+                kind = "open loops, more than it sustains"
+            found.append((kind, *errors))
+    return found
+
+
+def _dramsim3_rows(found: list[tuple[str, float, float]]) -> list[tuple]:
+    rows = []
+    for kind in dict.fromkeys(kind for kind, _, _ in found):
+        errors = np.abs([one[1:] for one in found if one[0] == kind])
+        spread = [f"{v:.1%}" for column in errors.T for v in np.percentile(column, (50, 90))]
+        rows.append((kind, len(errors), *spread))
+    return rows
+
+
 def section(files: Mapping[str, Path], table) -> str:
     """Markdown."""
     found = effects(files)
@@ -171,6 +204,7 @@ def section(files: Mapping[str, Path], table) -> str:
         errors += [abs(b / a - 1) for a, b in pairs]
         others.append((*theirs[:3], *(f"{a:.2f} / {b:.2f}" for a, b in pairs)))
     median, p90 = np.percentile(errors, (50, 90))
+    dramsim3_heads = ("load", "points", "bandwidth: median", "p90", "latency: median", "p90")
     other_heads = ("set", "mapping", "traffic", "idle ns", "GB/s, 8 outstanding", "32", "saturated")
     return f"""## What each rule of DRAM does, and other devices
 
@@ -189,6 +223,12 @@ mstream16 is 16 streams at random places, of which the reference has one draw. W
 Sets of which single figures are known, theirs / ours; median error {median:.1%}, 90th percentile {p90:.1%}:
 
 {table(other_heads, others, left=3)}
+
+DRAMsim3 (2981759) under the same traffic, DDR4-3200, row hits side by side (rochrababgco), beside memhier with
+RoBaRaCoCh, nothing else made alike: its controller has a queue for each bank behind the one in front, so that under
+more than it sustains a request waits longer inside it and the latencies do not compare.
+
+{table(dramsim3_heads, _dramsim3_rows(beside_dramsim3(files[OTHER])), left=1)}
 """
 
 

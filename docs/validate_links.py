@@ -162,9 +162,9 @@ def _loaded_table(table, curve: np.ndarray) -> str:
 
 `ddr5_4800_1ch`, one channel of DDR5-4800 seen from a core: the model `dram` with two sub-channels, 16 sequential
 streams of reads in a closed loop, beside Intel's MLC on Sapphire Rapids (CXLMemSim's file). The way from core to
-controller is a fixed adder, `path_latency_ns`, taken from the idle latency of 106.3 ns; it does not grow with load. The
-curve's shape and its end are the DRAM model's. At its end the curve is nearly upright, so that bandwidth at equal
-latency says more than latency at equal bandwidth. Other traffic ends elsewhere: uniformly random reads at 23.1 GB/s.
+controller is a fixed adder, `path_latency_ns`, taken from the idle latency of 106.3 ns; it does not grow with load.
+The curve's shape and its end are the DRAM model's. At its end it is nearly upright, so that bandwidth at equal latency
+says more than latency at equal bandwidth. Other traffic ends elsewhere: uniformly random reads at 23.1 GB/s.
 
 {table(heads, cells, left=0)}
 

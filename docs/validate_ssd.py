@@ -186,9 +186,9 @@ command at a time, as MQSim's scheduler has it.
 
 {table(heads, lines)}
 
-Sequential reads few at a time depend on which chips the first request falls on, which differs: four deep, ours give 8.0
-to 8.7 thousand IOPS from twelve starting pages, where MQSim gives 9.3: that row is a difference of scheduling which is
-not explained. All rows:
+Sequential reads few at a time depend on which chips the first request falls on, which differs: from twelve starting
+pages, ours give 6.1 to 7.4 thousand IOPS two deep (MQSim 6.2), and 8.0 to 8.7 thousand four deep, where MQSim gives
+9.3: that row is a difference of scheduling which is not explained. All rows:
 
 {table(curve_heads, curve)}
 """

@@ -241,12 +241,8 @@ def _event_devices(
     Blocks lie one after the other, in order of first access; the `known` ones are followed by those that only
     prefetching touches, for which the largest size is left.
     """
-    for part in parts:
-        if part.count > 1:
-            problem = f"device {part.name!r}: the model {part.model!r} stands for one part, and the system has"
-            raise InputError(problem, value=part.count, expected="count: 1, or the model 'fixed'")
     models = [registry.load(registry.DEVICE_MODEL, part.model) for part in parts]
-    parameters = [model.of_device(part, {}) for model, part in zip(models, parts, strict=True)]
+    parameters = [_parameters(model, part) for model, part in zip(models, parts, strict=True)]
     chunk_of = np.array([model.chunk_bytes for model in models], np.int64)
     met = [
         [int(chunk_of[stage[0]]) for stage in stages[first:last] if stage[1] == ed.DRIVEN]
@@ -267,6 +263,17 @@ def _event_devices(
         chunks=np.full((_FIRST_SLOTS if parts else 0, 5), bc.NOBODY, np.int64),
         sent_ns=np.zeros(_FIRST_SLOTS if parts else 0),
     )
+
+
+def _parameters(model: EventModel, part: Device) -> Any:
+    """Of a part, or of its `count` side by side. Raises InputError where the model has no form for several."""
+    one = model.of_device(part.each, {})
+    if part.count == 1:
+        return one
+    if model.times is None:
+        problem = f"device {part.name!r}: the model {part.model!r} stands for one part, and the system has"
+        raise InputError(problem, value=part.count, expected="count: 1, or the model 'fixed'")
+    return model.times(one, part.count)
 
 
 def _plugins(plans: Sequence[TierPlan], trace, blocks: int, seed: int) -> tuple[Plugins, list[bool]]:

@@ -416,6 +416,7 @@ class EventModel(Plugin):
     next_event: Callable
     of_device: Callable  # (sim.profile.Device, changes by name) -> parameters; raises InputError
     chunk_bytes: int = 4096  # in a hierarchy, what is larger is asked for in pieces of this
+    times: Callable | None = None  # (parameters, count) -> parameters of so many side by side; None: there is one only
     energy_pj: Callable  # (parameters, counts, elapsed_ns) -> picojoules by cause
     count_names: tuple[str, ...]
 

@@ -105,6 +105,25 @@ class Device:
         """Bytes per ns of the channels that an access of this size reaches."""
         return self.access(write).bandwidth_bytes_per_ns * self.stripes(size_bytes) / self.channels
 
+    @property
+    def each(self) -> Device:
+        """One of the `count` parts."""
+        if self.count == 1:
+            return self
+        slower = {
+            side: dataclasses.replace(access, bandwidth_bytes_per_ns=access.bandwidth_bytes_per_ns / self.count)
+            for side, access in (("read", self.read), ("write", self.write))
+        }
+        return dataclasses.replace(
+            self,
+            capacity_bytes=None if self.capacity_bytes is None else self.capacity_bytes // self.count,
+            channels=self.channels // self.count,
+            static_w=self.static_w / self.count,
+            usd_per_hour=self.usd_per_hour / self.count,
+            count=1,
+            **slower,
+        )
+
     def times(self, count: int) -> Device:
         """`count` of these side by side, as one part: more channels, bytes, watts and dollars, at the same latency."""
         if count == 1:

@@ -315,7 +315,7 @@ def test_a_bad_operation_is_told_in_one_line(text, told):
 @pytest.mark.parametrize(
     "line, told",
     [
-        (("mqsim_default", "--pattern", "scan1MiB"), "has no engine: its model is 'nand'"),
+        (("mqsim_default", "--pattern", "scan1MiB"), "'mqsim_default' has model 'nand'; expected pim or csd"),
         (("csd_instinfer", "--pattern", "scan9TiB"), "scan of 9895604649984; expected at most"),
         (("csd_instinfer", "--pattern", "scan1MiB", "--outstanding", "1,2"), "--outstanding '1,2'; expected one whole"),
     ],

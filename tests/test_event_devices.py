@@ -8,7 +8,9 @@ from numba import config
 
 from sim import registry
 from sim.engines import block_cache as bc
-from sim.profile import load_device
+from sim.errors import InputError
+from sim.hierarchy import build
+from sim.profile import load_device, load_profile, system_names
 from tests.machines import device, machine, plan, run, trace, zipf_trace
 
 REQUESTS = 60 if config.DISABLE_JIT else 400
@@ -126,3 +128,30 @@ def test_a_closed_loop_ends():
     assert not np.isnan(ran.latency_ns).any()
     done_ns = ran.engine.answers.arrival_ns + ran.latency_ns
     assert REQUESTS * 4096 / done_ns.max() < 25.6  # the channel's peak, bytes a nanosecond
+
+
+@pytest.mark.parametrize("name", system_names())
+def test_every_shipped_system_can_be_simulated_in_detail(name):
+    """Each of its tiers, with the links on its way; but for several drives side by side, which is said."""
+    profile = load_profile(name, {"fidelity": "detailed"})
+    for tier in profile.tiers:
+        alone = dataclasses.replace(profile, tiers=(tier,), links={link: profile.links[link] for link in tier.path})
+        parts = {part.model for part in (tier.device, *alone.links.values())} - {"fixed"}
+        if tier.device.model in ("csd", "nand", "cxl") and tier.device.count > 1:
+            with pytest.raises(InputError, match="stands for one part, and the system has"):
+                build(alone, [], open_loop(100.0, 64, 4))
+            continue
+        devices = build(alone, [], open_loop(100.0, 64, 4)).engine.devices
+        assert {plugin.name for plugin in devices.model.plugins} == parts
+
+
+def test_parts_side_by_side_have_so_much_more():
+    """Eight stacks of HBM are one memory with eight times the channels, and capacity."""
+    profile = load_profile("larc_cmg", {"fidelity": "detailed", "tiers.hbm.count": 2})
+    one = profile.tier("hbm").device
+    assert (
+        one.count == 2 and one.each.channels * 2 == one.channels and one.each.capacity_bytes * 2 == one.capacity_bytes
+    )
+    engine = build(dataclasses.replace(profile, tiers=(profile.tier("hbm"),)), [], open_loop(100.0, 64, 4)).engine
+    single = registry.load(registry.DEVICE_MODEL, "dram").of_device(one.each, {})
+    assert engine.devices.queues[0, 0] == 2 * single.capacity_bytes

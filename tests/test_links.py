@@ -82,7 +82,7 @@ def test_flits_by_hand():
     assert line_bytes(three, DOWN, False) == pytest.approx(256 / 15, rel=1e-2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(["cxl1", "cxl3"]), st.sampled_from([DOWN, UP]), st.lists(st.integers(0, 9), min_size=3, max_size=12)
 )
@@ -174,7 +174,7 @@ def in_turn(p, requests):
 TRANSFERS = st.lists(st.tuples(st.floats(0, 2000), st.integers(1, 40_000), st.booleans()), min_size=1, max_size=14)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(TRANSFERS, st.sampled_from(["pcie3", "pcie6", "nvlink3", "cxl2"]))
 def test_sharing_is_packets_in_turn_within_one_packet_of_each_transfer(transfers, name):
     transfers = sorted(transfers)
@@ -187,7 +187,7 @@ def test_sharing_is_packets_in_turn_within_one_packet_of_each_transfer(transfers
     assert np.abs(ours - theirs).max() <= (len(transfers) + 1) * packet / slowest
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(TRANSFERS, st.floats(5, 500), st.booleans())
 def test_laws(transfers, step_ns, half):
     transfers = sorted(transfers)

@@ -22,12 +22,16 @@ from sim.nand.state import (
     ACTIVE,
     BLOCK_ROWS,
     CHAIN_ROWS,
+    CLOCK,
+    CLOSED_AT,
     COUNTS,
     ENTRIES_CACHED,
+    ERASE_COUNT,
     FILL,
     FLASH_PAGE,
     FREE,
     FREE_COUNT,
+    FULL,
     HEAD,
     HOST_PAGES,
     MAPPING_HITS,
@@ -571,6 +575,32 @@ def test_programs_of_all_units_bound_writes():
 
 
 # --- garbage collection against its closed form ----------------------------------------------------------------------
+
+
+@pytest.mark.uncompiled
+@pytest.mark.parametrize("policy", ["greedy", "cost_benefit"])
+@pytest.mark.parametrize("levelling", ["none", "static"])
+def test_the_block_that_is_collected_is_the_best_of_all(policy, levelling):
+    state = make_state(small(gc_policy=policy, wear_levelling=levelling, static_wear_gap=3))
+    preconditioning.fill(state)
+    rows, pages, moved = rows_of(state, BLOCK_ROWS), int(state.memory[PAGES]), 0
+    for seed in range(12):
+        preconditioning.overwrite_untimed(state, 150, seed=seed, hot=0.2, to_hot=0.9)
+        for plane in range(int(state.memory[PLANES])):
+            blocks = rows[plane * 24 : (plane + 1) * 24]
+            full = [b for b in range(24) if blocks[b, STATE] == FULL]
+            coldest = min(full, key=lambda b: blocks[b, ERASE_COUNT])
+            gains = [b for b in full if blocks[b, VALID] < pages]
+            if policy == "greedy":
+                best = min(gains, key=lambda b: blocks[b, VALID])
+            else:
+                age = {b: int(state.memory[CLOCK] - blocks[b, CLOSED_AT] + 1) for b in gains}
+                best = max(gains, key=lambda b: age[b] * (pages - blocks[b, VALID]) / max(1e-9, 2 * blocks[b, VALID]))
+            if levelling == "static" and blocks[:, ERASE_COUNT].max() - blocks[coldest, ERASE_COUNT] > 3:
+                best, moved = coldest, moved + 1
+            found = ftl.choose_victim(state.memory, ftl.plane_row(state.memory, plane))
+            assert (found - state.memory[BLOCK_ROWS]) // rows.shape[1] == plane * 24 + best
+    assert (moved > 0) == (levelling == "static")
 
 
 @pytest.mark.parametrize("over_provisioning", [0.12, 0.2, 0.3])

@@ -234,7 +234,7 @@ def test_the_first_alone_is_as_without_company(capsys):
 
 
 def test_links_and_fixed_models_are_probed(capsys):
-    code, out, _ = run(capsys, "pcie5_x16", "--outstanding", "1,8", "--requests", "500", "--json")
+    code, out, _ = run(capsys, "ipu_link_gc200", "--outstanding", "1,8", "--requests", "500", "--json")
     points = json.loads(out)["points"]
     assert code == 0 and points[0]["energy_from"] == "profile"
     line = ("ddr4_3200", "--outstanding", "1", "--requests", "500", "--json")
@@ -244,7 +244,7 @@ def test_links_and_fixed_models_are_probed(capsys):
 
 
 def test_a_probe_is_interrupted_at_once(tmp_path):
-    line = [sys.executable, str(ROOT / "run_sim.py"), "probe", "pcie5_x16", "--outstanding", "4"]
+    line = [sys.executable, str(ROOT / "run_sim.py"), "probe", "ddr4_3200", "--outstanding", "4"]
     process = subprocess.Popen([*line, "--requests", "40000000"], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     time.sleep(4)
     process.send_signal(signal.SIGINT)

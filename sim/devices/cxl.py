@@ -22,7 +22,7 @@ import numpy as np
 
 from sim.devices import dram
 from sim.errors import InputError
-from sim.kernels.compile import inlined, subroutine
+from sim.kernels.compile import inlined, specialised, subroutine
 from sim.kernels.event_heap import next_event_ns, push, take
 from sim.links.cxl_state import (
     ANSWER,
@@ -364,8 +364,17 @@ def _from_memory(state, now_ns):
 
 
 def init(parameters: ExpanderParameters) -> CxlState:
-    """All at rest."""
-    return make_state(parameters)
+    """All at rest.
+
+    The DRAM's hooks are compiled here, where they are not yet: within the compilation of what calls them they would
+    take several times as long.
+    """
+    state = make_state(parameters)
+    number = np.int64(0)
+    specialised(_dram_submit, state.dram, number, 0.0, number, number, True)
+    specialised(_dram_advance, state.dram, 0.0)
+    specialised(_dram_next, state.dram)
+    return state
 
 
 def energy_pj(parameters: ExpanderParameters, counts: np.ndarray, elapsed_ns: float) -> dict[str, float]:

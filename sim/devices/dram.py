@@ -175,6 +175,11 @@ def _check_capacity(device: Device, parameters: DramParameters) -> None:
         raise InputError(f"device {device.name!r}: capacity is", value=device.capacity_bytes, expected=expected)
 
 
+def side_by_side(p: DramParameters, count: int) -> DramParameters:
+    """So many parts as one: more channels."""
+    return p.model_copy(update={"channels": p.channels * count})
+
+
 MODEL = EventModel(
     name="dram",
     init=init,
@@ -184,6 +189,7 @@ MODEL = EventModel(
     of_device=of_device,
     energy_pj=energy_pj,
     count_names=COUNTS,
+    times=side_by_side,
 )
 
 __all__ = ["COUNTS", "MODEL", "State", "advance", "energy_pj", "init", "next_event", "settle", "submit"]

@@ -214,6 +214,10 @@ def of_device(device: Device, changes: Mapping[str, Any]) -> LinkParameters:
     return link_parameters({**own, **device.parameters, **changes})
 
 
+def _side_by_side(p: LinkParameters, count: int) -> LinkParameters:
+    return p.model_copy(update={"links": p.links * count, "static_w": p.static_w * count})
+
+
 MODEL = EventModel(
     name="link",
     init=init,
@@ -223,4 +227,6 @@ MODEL = EventModel(
     of_device=of_device,
     energy_pj=energy_pj,
     count_names=COUNTS,
+    chunk_bytes=1 << 62,  # it shares itself among transfers, each of which pays once for being started
+    times=_side_by_side,
 )

@@ -94,6 +94,7 @@ def energy_pj(parameters: Ssd, counts: np.ndarray, elapsed_ns: float) -> dict[st
 
 
 MODEL = EventModel(
+    chunk_bytes=128 << 10,  # what a driver asks for at once: the largest transfer that most drives allow
     name="nand",
     init=init,
     submit=submit,

@@ -48,6 +48,10 @@ def energy_pj(parameters: PimParameters, counts: np.ndarray, elapsed_ns: float) 
     return {cause: host.get(cause, 0.0) + units.get(cause, 0.0) for cause in host | units}
 
 
+def _side_by_side(p: PimParameters, count: int) -> PimParameters:
+    return p.model_copy(update={"dram": dram.side_by_side(p.dram, count)})
+
+
 MODEL = EventModel(
     name="pim",
     init=init,
@@ -57,4 +61,5 @@ MODEL = EventModel(
     of_device=of_device,
     energy_pj=energy_pj,
     count_names=(*dram.COUNTS, *lanes.COUNTS, *OWN_COUNTS),
+    times=_side_by_side,
 )

@@ -7,6 +7,8 @@ from the one or the other by a hash of its number.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from sim.policy import EventModel
@@ -28,6 +30,10 @@ def energy_pj(parameters: SramParameters, counts: np.ndarray, elapsed_ns: float)
     }
 
 
+def _side_by_side(p: SramParameters, count: int) -> SramParameters:
+    return replace(p, slices=p.slices * count, static_w=p.static_w * count)
+
+
 MODEL = EventModel(
     name="sram",
     init=init,
@@ -37,4 +43,5 @@ MODEL = EventModel(
     of_device=sram_parameters,
     energy_pj=energy_pj,
     count_names=COUNTS,
+    times=_side_by_side,
 )
