@@ -165,9 +165,9 @@ latency tests nothing. The A100 of 80 GB has that of the A100 of 40 GB. No bandw
 {table(card_heads, cards)}
 
 Banks are refreshed one by one, each channel's controller beginning at another time; that vendors do so is an
-assumption. Refreshing all banks at once would take 7 to 9 % of the time, more than most of these cards lose. A100 80 GB,
-MI210 and above all H200, which sustains 81 % of its peak, lose more than DRAM timing explains; an L40 loses less: 128 B
-in sequence fall to too few bank groups here. Timed by `fixed` alone: {fixed}.
+assumption. Refreshing all banks at once would take 7 to 9 % of the time, more than most of these cards lose. A100
+80 GB, MI210 and above all H200, which sustains 81 % of its peak, lose more than DRAM timing explains; an L40 loses
+less: 128 B in sequence fall to too few bank groups here. Timed by `fixed` alone: {fixed}.
 
 Level-2 caches of two partitions, 128 B lines of a footprint read again and again, as the benchmarks do it: for latency
 one after the other from one side, for bandwidth from both sides, 32,768 at once. Each partition serves half of the

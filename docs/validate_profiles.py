@@ -42,6 +42,8 @@ WHY = {
     ("mqsim_default", "bandwidth"): "a read of a place not read lately reads its part of the mapping from"
     " flash first; the file's figure is what the channels can carry",
     **{(name, "bandwidth"): _CARD for name in ("hbm3_mi300x_192g", "hbm3e_gh200_144g", "hbm3e_h200_141g")},
+    ("hbm3_gh200_96g", "bandwidth"): "the file's figure is a middle share of what other cards sustain, not measured",
+    ("ddr5_4800_1ch", "bandwidth"): "measured from cores, which may not have asked for more than that",
     ("gddr6_l40_48g", "bandwidth"): "bank groups: 128 B in sequence fall to too few; and some refreshing",
 }
 _LEAST_NS = 40_000.0  # of measurement: some ten intervals between refreshes
