@@ -69,10 +69,11 @@ def section(files: dict[str, Path], table: Callable[..., str]) -> str:
     return f"""## Kernels of language models against measured ones
 
 Measured on A100s (Vidur's tables), on an RTX 4090 and an RTX PRO 6000 (LLMServingSim's tables, under vLLM). Constants
-are fitted to one random half of each family's rows; all errors are those of the other half. The last two columns are a
-roofline `max(flops / (peak * ec), bytes / (bandwidth * em)) + t0` of three constants, fitted to the same half in the
-same way (mixed batches: prefill's plus decoding's, of constants fitted to the two alone): what rounds, tiles and splits
-buy. Targets for the median (linear 5 %, decode 7 %, prefill 10 %, mixed 12 %) are {verdict}.
+are fitted to one random half of each family's rows; all errors are those of the other half. Which effects the formulas
+have was settled with all of these tables in sight, so that a table of other hardware is the harder test. The last two
+columns are a roofline `max(flops / (peak * ec), bytes / (bandwidth * em)) + t0` of three constants, fitted to the same
+half in the same way (mixed batches: prefill's plus decoding's, of constants fitted to the two alone): what rounds,
+tiles and splits buy. Targets for the median (linear 5 %, decode 7 %, prefill 10 %, mixed 12 %) are {verdict}.
 
 {table(heads, _families(fits, read), left=2)}
 
