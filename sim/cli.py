@@ -214,10 +214,38 @@ def probe(
     command.probe(device, asked, with_ or [], _settings(set_), out, json)
 
 
+@app.command()
+def calibrate(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="KERNEL_TIMES...", help="CSV of Vidur, of LLMServingSim, or generic (kind, time_ns)."),
+    ],
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="The accelerator, shipped or a file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model, where the files do not tell its shape.")
+    ] = None,
+    apply: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Fit nothing: errors of these constants on all times.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the constants go [results/DEVICE.yaml].")
+    ] = None,
+    json: _Json = False,
+):
+    """Fit the cost model to measured kernel times; errors are told on the half that was not fitted to."""
+    from sim.commands import calibrate as command
+
+    command.calibrate(files, device, model, apply, out, json)
+
+
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="policies, devices, systems, readers, generators, traces, scenarios.")
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="policies, devices, systems, gpus, kernels, models, readers, generators, traces, scenarios.",
+        ),
     ],
     json: _Json = False,
 ):
@@ -228,8 +256,12 @@ def list_(
 
 
 @app.command()
-def validate(files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios.")]):
-    """Check hardware profiles and scenarios, and name every error of every file."""
+def validate(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios, models, accelerators.")
+    ],
+):
+    """Check hardware profiles, scenarios and models, and name every error of every file."""
     from sim.commands import checking
 
     checking.validate(files)

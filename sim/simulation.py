@@ -93,6 +93,7 @@ class _Model:
 
     def __init__(self, env: simpy.Environment, hierarchy: Hierarchy):
         self.env, self.hierarchy, self.engine = env, hierarchy, hierarchy.engine
+        self.engine.devices.model.compile_apart(self.engine.devices.states)
         self._advance = _compiled(self.engine, bc.advance, self.engine, 0.0, bc.NOBODY, 0)
         self.process = env.process(self._run())
 

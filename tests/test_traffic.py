@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sim.devices import dram, fixed
 from sim.dram.timing import dram_parameters
 from sim.errors import InputError
+from sim.policy import EventModel
 from sim.probing import probe, probe_together
 from sim.profile import load_device
 from sim.served import by_events
@@ -21,6 +23,7 @@ from sim.traffic import Load, addresses, measure, measure_requests, measure_toge
 pytestmark = pytest.mark.uncompiled
 compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="long without compilation")
 FIXED = by_events(fixed.MODEL)
+AS_FIXED = {"model": "fixed"}  # of devices that have a model of their own
 SMALL = {"requests": 200, "warmup": 30}
 
 
@@ -129,7 +132,7 @@ def test_unloaded_times_are_the_profiles():
         part = load_device(name)
         for write in (False, True):
             load = Load("rand", 1.0 - write, 4096, outstanding=1, requests=20, warmup=0)
-            result = probe(part, [load], {"model": "fixed"})[0].result
+            result = probe(part, [load], AS_FIXED)[0].result
             way = part.access(write)
             expected = way.latency_ns + way.occupancy_ns + 4096 / part.bandwidth_for(4096, write)
             assert (result.write_mean_ns if write else result.mean_ns) == pytest.approx(expected)
@@ -139,7 +142,7 @@ def test_what_is_full_carries_the_profiles_bandwidth():
     for name, read_ratio, directions in (("hbm3_h100_80g", 1.0, 1), ("pcie5_x16", 1.0, 1), ("pcie5_x16", 0.5, 2)):
         part = load_device(name)
         load = Load("rand", read_ratio, 1 << 15, outstanding=256, requests=2000, warmup=300)
-        reading = probe(part, [load])[0]
+        reading = probe(part, [load], AS_FIXED)[0]
         ceiling = part.read.bandwidth_bytes_per_ns * directions
         assert 0.95 * ceiling < reading.result.bandwidth_bytes_per_ns <= 1.001 * ceiling
         held = directions / (2 if part.is_link else 1)
@@ -153,7 +156,7 @@ def test_waits_are_those_of_a_queue_with_one_server_and_fixed_service():
     s = 4096 / part.read.bandwidth_bytes_per_ns
     for rho in (0.3, 0.6, 0.8):
         load = Load("rand", 1.0, 4096, rate_bytes_per_ns=rho * 4096 / s, requests=40_000, warmup=2000)
-        waited = probe(part, [load])[0].result.mean_ns - part.read.latency_ns - s
+        waited = probe(part, [load], AS_FIXED)[0].result.mean_ns - part.read.latency_ns - s
         assert waited == pytest.approx(rho * s / (2 * (1 - rho)), rel=0.05)
 
 
@@ -167,7 +170,7 @@ def test_counts_are_what_was_done():
 def test_energy_is_the_models_or_the_profiles():
     part = load_device("pcie5_x16")
     load = Load("seq", 0.5, 4096, outstanding=4, **SMALL)
-    told = probe(part, [load])[0]
+    told = probe(part, [load], AS_FIXED)[0]
     result = told.result
     bits = (result.read_bytes + result.written_bytes) * 8
     assert told.energy_from == "profile"
@@ -295,7 +298,7 @@ def test_requesters_of_one_server_wait_as_long_as_each_other(shares):
     ]
     served_ns = [size / bandwidth for size in sizes]
     expected_ns = sum(share * s for share, s in zip(shares, served_ns, strict=True)) / (2 * (1 - sum(shares)))
-    for requester, s in zip(probe_together(part, loads).requesters, served_ns, strict=True):
+    for requester, s in zip(probe_together(part, loads, AS_FIXED).requesters, served_ns, strict=True):
         waited_ns = requester.shared.total_mean_ns - part.read.latency_ns - s
         assert waited_ns == pytest.approx(expected_ns, rel=0.06)
 
@@ -329,11 +332,33 @@ def test_addresses_beyond_the_capacity_are_refused(change, told):
 
 
 def test_a_request_that_no_queue_holds_is_told():
-    from sim.devices import nand
+    class State(NamedTuple):
+        done_ticket: np.ndarray
+        done_ns: np.ndarray
+        counts: np.ndarray
 
-    small = {"blocks_per_plane": 64, "pages_per_block": 32, "over_provisioning": 0.25, "queue_depth": 1}
-    with pytest.raises(InputError, match="'nand', with nothing under way, refuses a request of 1048576"):
-        measured("mqsim_default", Load("seq", 1.0, 1 << 20, outstanding=1, **SMALL), nand.MODEL, **small)
+    def submit(state, ticket, arrival_ns, address, size_bytes, is_write):
+        return False
+
+    def advance(state, until_ns):
+        return 0
+
+    def next_event(state):
+        return np.inf
+
+    refusing = EventModel(
+        name="refusing",
+        init=lambda parameters: None,
+        submit=submit,
+        advance=advance,
+        next_event=next_event,
+        of_device=lambda device, changes: None,
+        energy_pj=lambda parameters, counts, elapsed_ns: {},
+        count_names=("none",),
+    )
+    state = State(np.zeros(1, np.int64), np.zeros(1), np.zeros(1, np.int64))
+    with pytest.raises(InputError, match="'refusing', with nothing under way, refuses a request of 1048576"):
+        measure(refusing, state, Load("seq", 1.0, 1 << 20, outstanding=1, **SMALL), 1 << 30, compiled=False)
     with pytest.raises(InputError, match="no load is given"):
         shared("ddr4_3200", [], dram.MODEL)
 

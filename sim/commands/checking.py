@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sim.commands import output
@@ -32,7 +33,32 @@ def _check(path: Path) -> list[InputError]:
         from sim.scenario import check_scenario_file
 
         return check_scenario_file(path)
+    for known, load in _others().items():
+        if set(known) <= keys:
+            return _faults(load, path)
     return check_file(path) or ([] if {"tiers", "links", "compute"} & keys else _check_model(path))
+
+
+def _others() -> dict[tuple[str, ...], Callable[[Path], object]]:
+    """What reads the files that have these keys: language models, accelerators, calibrations."""
+    from sim.cost import calibration
+    from sim.llm import models
+
+    return {
+        ("layers", "hidden"): models.load_model,
+        ("processors",): calibration.load_gpu,
+        ("gpu", "models"): calibration.load_calibration,
+    }
+
+
+def _faults(load: Callable[[Path], object], path: Path) -> list[InputError]:
+    try:
+        load(path)
+    except InputErrors as errors:
+        return list(errors.errors)
+    except InputError as error:
+        return [error]
+    return []
 
 
 def _check_model(path: Path) -> list[InputError]:

@@ -63,6 +63,33 @@ def systems() -> Iterator[Row]:
         yield {"name": name, "tiers": tiers, "description": _description(system)}
 
 
+def gpus() -> Iterator[Row]:
+    from sim.cost import calibration
+
+    for name in calibration.gpu_names():
+        gpu = calibration.load_gpu(name)
+        peaks = {"TFLOP/s": gpu.flops.value / 1e3, "GB/s": gpu.bandwidth.value}
+        yield {"name": name, **peaks, "description": gpu.description}
+
+
+def kernels() -> Iterator[Row]:
+    from sim.cost import calibration
+
+    for name in calibration.calibration_names():
+        one = calibration.load_calibration(name)
+        yield {"name": name, "gpu": one.gpu, "models": ", ".join(one.models), "description": one.description}
+
+
+def models() -> Iterator[Row]:
+    from sim.llm import models, operators
+
+    for name in models.model_names():
+        one = models.load_model(name)
+        sizes = {"parameters": operators.parameters(one), "active": operators.active_parameters(one)}
+        kv = {"kv_bytes_per_token": operators.kv_bytes_per_token(one), "context": one.context}
+        yield {"name": name, **sizes, **kv, "description": one.description}
+
+
 def readers() -> Iterator[Row]:
     from sim import registry
 
@@ -113,6 +140,9 @@ _LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "policies": policies,
     "devices": devices,
     "systems": systems,
+    "gpus": gpus,
+    "kernels": kernels,
+    "models": models,
     "readers": readers,
     "generators": generators,
     "traces": traces,

@@ -1,0 +1,98 @@
+"""The formulas of `sim.cost.kernels` over tables of kernels: float64[rows, columns of `timings.COLUMNS`] -> ns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from sim.cost.kernels import (
+    WORK,
+    Heads,
+    Machine,
+    add_chunk,
+    all_reduce_ns,
+    decode_ns,
+    elementwise_ns,
+    mixed_decode_ns,
+    prefill_ns,
+    product_ns,
+)
+from sim.kernels.compile import kernel, subroutine
+
+_BYTES = 2.0  # of a number, in 16-bit types
+_NO_WINDOW = 1e12
+
+
+def predict(family: str, machine: Machine, constants: NamedTuple, values: np.ndarray, beside=None) -> np.ndarray:
+    """float64[rows] ns of samples of a family.
+
+    beside: the constants of prefill, for `mixed`; bytes per ns of the link, for `all_reduce`; otherwise None.
+    """
+    out = np.empty(len(values))
+    work = np.zeros(WORK)
+    if family == "mixed":
+        _mixed(machine, beside, constants, values, work, out)
+    elif family == "prefill":
+        _prefill(machine, constants, values, work, out)
+    elif family == "all_reduce":
+        _all_reduce(constants, beside, values, out)
+    else:
+        _PLAIN[family](machine, constants, values, out)
+    return out
+
+
+@kernel
+def _linear(machine, constants, values, out):
+    for row in range(len(out)):
+        tokens, k, n = values[row, 0], values[row, 1], values[row, 2]
+        out[row] = product_ns(machine, constants, tokens, k, n, 1.0, _BYTES, _BYTES)
+
+
+@kernel
+def _elementwise(machine, constants, values, out):
+    for row in range(len(out)):
+        out[row] = elementwise_ns(machine, constants, values[row, 0])
+
+
+@kernel
+def _decode(machine, constants, values, out):
+    for row in range(len(out)):
+        heads = _heads(values, row, 2)
+        out[row] = decode_ns(machine, constants, heads, values[row, 0], values[row, 0] * values[row, 1])
+
+
+@kernel
+def _prefill(machine, constants, values, work, out):
+    for row in range(len(out)):
+        heads = _heads(values, row, 2)
+        work[:] = 0.0
+        add_chunk(work, heads.heads, values[row, 0], values[row, 1], _NO_WINDOW)
+        out[row] = prefill_ns(machine, constants, heads, work)
+
+
+@kernel
+def _mixed(machine, prefill, constants, values, work, out):
+    for row in range(len(out)):
+        heads = _heads(values, row, 4)
+        work[:] = 0.0
+        add_chunk(work, heads.heads, values[row, 0], values[row, 1], _NO_WINDOW)
+        tokens = values[row, 2] * values[row, 3]
+        decoding = mixed_decode_ns(machine, constants, prefill, heads, values[row, 2], tokens)
+        out[row] = prefill_ns(machine, prefill, heads, work) + decoding
+
+
+@kernel
+def _all_reduce(constants, link_bytes_per_ns, values, out):
+    for row in range(len(out)):
+        out[row] = all_reduce_ns(constants, link_bytes_per_ns, values[row, 0], values[row, 1])
+
+
+@subroutine
+def _heads(values, row, at):
+    heads, kv_heads, head_dim = values[row, at], values[row, at + 1], values[row, at + 2]
+    return Heads(heads, kv_heads, 2.0 * head_dim, 2.0 * head_dim, 2.0 * head_dim * _BYTES)
+
+
+_PLAIN: dict[str, Callable] = {"linear": _linear, "elementwise": _elementwise, "decode": _decode}
