@@ -722,8 +722,8 @@ def test_a_shipped_set_is_what_its_device_says_and_reads_in_the_sum_of_its_parts
         ({"array_v": 3.3}, "array_v without read_ma; expected all of array_v, read_ma, program_ma"),
         ({**ENERGY, "read_ma": -1.0}, "read_ma of -1.0; expected a number from 0"),
         ({"suspend_erase_for_writes": True}, "suspend_erase_for_writes without suspend_erase"),
-        ({"wear_levelling": "all"}, "wear_levelling: Input should be 'none', 'dynamic' or 'static' 'all'"),
-        ({"cell": "QLC"}, "cell: Input should be 'SLC', 'MLC' or 'TLC' 'QLC'"),
+        ({"wear_levelling": "all"}, "parameter wear_levelling is 'all'; expected 'none', 'dynamic' or 'static'"),
+        ({"cell": "QLC"}, "parameter cell is 'QLC'; expected 'SLC', 'MLC' or 'TLC'"),
     ],
 )
 def test_a_broken_rule_is_told_in_one_line(changed, told):

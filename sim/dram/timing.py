@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 import hardware_profiles
+from sim import model_parameters
 from sim.dram import mapping as mappings
 from sim.errors import InputError
 
@@ -333,21 +334,7 @@ def read_set(timing_set: str | Path) -> dict[str, Any]:
 
 def checked(fields: Mapping[str, Any]) -> DramParameters:
     """Parameters of these fields. Raises InputError."""
-    for name in fields:
-        if name not in DramParameters.model_fields:
-            raise InputError("unknown DRAM parameter", value=name, candidates=DramParameters.model_fields)
-    try:
-        return DramParameters.model_validate(dict(fields))
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        told = fault.get("ctx", {}).get("error")
-        if isinstance(told, InputError):
-            raise told from None
-        place = ".".join(map(str, fault["loc"]))
-        if fault["type"] == "missing":
-            raise InputError(f"missing DRAM parameter {place!r}") from None
-        expected = fault["msg"].replace("Input should be ", "")
-        raise InputError(f"DRAM parameter {place} is", value=fault["input"], expected=expected) from None
+    return model_parameters.checked(DramParameters, fields, "DRAM parameter")
 
 
 @functools.cache

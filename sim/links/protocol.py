@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 import hardware_profiles
 from sim.errors import InputError
+from sim.model_parameters import checked
 
 LINE_BYTES = 64  # what a CXL.mem message carries
 
@@ -161,25 +162,6 @@ def read_protocol(name: str, changes: Mapping[str, Any] | None = None) -> LinkPr
     data = read_document(_folder() / f"{name}.yaml").data
     given = {key: entry["value"] for key, entry in data["parameters"].items()}
     return checked(LinkProtocol, {"name": name, **given, **(changes or {})}, "link parameter")
-
-
-def checked(model: type[BaseModel], fields: Mapping[str, Any], what: str) -> Any:
-    """An instance of a pydantic model. Raises InputError, one line for the first fault."""
-    for name in fields:
-        if name not in model.model_fields:
-            raise InputError(f"unknown {what}", value=name, candidates=model.model_fields)
-    try:
-        return model.model_validate(dict(fields))
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        told = fault.get("ctx", {}).get("error")
-        if isinstance(told, InputError):
-            raise told from None
-        place = ".".join(map(str, fault["loc"]))
-        if fault["type"] == "missing":
-            raise InputError(f"missing {what} {place!r}") from None
-        expected = fault["msg"].replace("Input should be ", "")
-        raise InputError(f"{what} {place} is", value=fault["input"], expected=expected) from None
 
 
 def check_width(protocol: LinkProtocol, lanes: int, links: int = 1) -> None:

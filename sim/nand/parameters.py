@@ -10,10 +10,11 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 import hardware_profiles
 from sim.errors import InputError
+from sim.model_parameters import checked
 
 SECTOR_BYTES = 512
 ALLOCATION_ORDERS = tuple("".join(order) for order in itertools.permutations("CWDP"))
@@ -332,19 +333,7 @@ _COUNTS = (
 
 def make_parameters(**fields: object) -> NandParameters:
     """Checked parameters. Raises InputError, one line that names the rule and the values, for the first broken rule."""
-    try:
-        return NandParameters(**fields)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        told = fault.get("ctx", {}).get("error")
-        if isinstance(told, InputError):
-            raise told from None
-        name = ".".join(map(str, fault["loc"]))
-        if fault["type"] == "extra_forbidden":
-            raise InputError("unknown parameter", value=name, candidates=NandParameters.model_fields) from None
-        if fault["type"] == "missing":
-            raise InputError(f"missing parameter {name!r}") from None
-        raise InputError(fault["msg"], field=name, value=fault["input"]) from None
+    return checked(NandParameters, fields, "parameter")
 
 
 def load_parameters(name: str, **changed: object) -> NandParameters:

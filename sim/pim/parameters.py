@@ -15,9 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 import hardware_profiles
+from sim import model_parameters
 from sim.dram.timing import DramParameters, checked
 from sim.errors import InputError
 
@@ -257,18 +258,7 @@ def pim_parameters(pim_set: str, dram: DramParameters, changes: Mapping[str, Any
 
 def checked_pim(fields: Mapping[str, Any]) -> PimParameters:
     """Parameters of these fields. Raises InputError."""
-    for name in fields:
-        if name not in PimParameters.model_fields:
-            raise InputError("unknown PIM parameter", value=name, candidates=PimParameters.model_fields)
-    try:
-        return _check(PimParameters.model_validate(dict(fields)))
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"]))
-        if fault["type"] == "missing":
-            raise InputError(f"missing PIM parameter {place!r}") from None
-        expected = fault["msg"].replace("Input should be ", "")
-        raise InputError(f"PIM parameter {place} is", value=fault["input"], expected=expected) from None
+    return _check(model_parameters.checked(PimParameters, fields, "PIM parameter"))
 
 
 def _folder() -> Path:
