@@ -23,7 +23,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from sim import catalog, registry, units
 from sim.choice import Choice, as_value, parameter_value, parse_choice
 from sim.errors import InputError, InputErrors, nearest_name
-from sim.profile import Document, Location, Profile, load_profile, read_document, validate
+from sim.profile import Profile, load_profile, validate
+from sim.yaml_document import Document, Location, read_document
 
 if TYPE_CHECKING:  # the hierarchy brings numba with it, which only what runs or checks a policy should pay for
     from sim.hierarchy import TierPlan

@@ -23,7 +23,8 @@ def validate(files: list[str]) -> None:
 
 def _check(path: Path) -> list[InputError]:
     """Errors of one file; its keys tell whether it is a device, a system or a scenario."""
-    from sim.profile import check_file, read_document
+    from sim.profile import check_file
+    from sim.yaml_document import read_document
 
     try:
         keys = read_document(path).data.keys()

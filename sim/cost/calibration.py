@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 import hardware_profiles
 from sim.cost import kernels
 from sim.errors import InputError, InputErrors
-from sim.profile import Count, Name, SomeBandwidth, SomeOperations, Sourced, Text, read_document, validate
+from sim.profile import Count, Name, SomeBandwidth, SomeOperations, Sourced, Text, validate
+from sim.yaml_document import read_document
 
 FAMILIES: dict[str, type] = {
     "linear": kernels.Linear,

@@ -10,6 +10,7 @@ from pathlib import Path
 import hardware_profiles
 from sim.devices.nand import Ssd
 from sim.errors import InputError
+from sim.yaml_document import read_document
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,6 @@ def load_engine(device: str, given: Mapping[str, object]) -> Engine:
 
 
 def _shipped(name: str) -> dict[str, object]:
-    from sim.profile import read_document  # it knows the shipped files' form; loaded late, it is large
 
     folder = Path(hardware_profiles.__file__).parent / "engines"
     path = folder / f"{name}.yaml"

@@ -21,6 +21,7 @@ import hardware_profiles
 from sim import model_parameters
 from sim.dram import mapping as mappings
 from sim.errors import InputError
+from sim.yaml_document import read_document
 
 READ, WRITE, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH_ALL, REFRESH_BANK = range(7)
 COMMANDS = ("RD", "WR", "ACT", "PRE", "PREab", "REFab", "REFpb")
@@ -339,8 +340,6 @@ def checked(fields: Mapping[str, Any]) -> DramParameters:
 
 @functools.cache
 def _fields_of(path: Path) -> dict[str, Any]:
-    from sim.profile import read_document
-
     return read_document(path).data
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 import hardware_profiles
 from sim.errors import InputError
 from sim.model_parameters import checked
+from sim.yaml_document import read_document
 
 LINE_BYTES = 64  # what a CXL.mem message carries
 
@@ -155,7 +156,6 @@ def protocol_names() -> list[str]:
 
 def read_protocol(name: str, changes: Mapping[str, Any] | None = None) -> LinkProtocol:
     """The protocol of a shipped set, with some fields changed. Raises InputError: one line with rule and value."""
-    from sim.profile import read_document  # it knows the shipped files' form; loaded late, it is large
 
     if name not in protocol_names():
         raise InputError("unknown link protocol", value=name, candidates=protocol_names())

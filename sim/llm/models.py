@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 import workloads
 from sim.errors import InputError, InputErrors
-from sim.profile import Count, Document, Name, Source, Text, read_document, validate
+from sim.profile import Count, Name, Source, Text, validate
+from sim.yaml_document import Document, read_document
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
 BIASES = ("none", "qkv", "all")

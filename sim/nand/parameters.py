@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 import hardware_profiles
 from sim.errors import InputError
 from sim.model_parameters import checked
+from sim.yaml_document import read_document
 
 SECTOR_BYTES = 512
 ALLOCATION_ORDERS = tuple("".join(order) for order in itertools.permutations("CWDP"))
@@ -338,7 +339,6 @@ def make_parameters(**fields: object) -> NandParameters:
 
 def load_parameters(name: str, **changed: object) -> NandParameters:
     """The shipped set of this name, with some fields changed. Raises InputError on an unknown name or a broken rule."""
-    from sim.profile import read_document  # it knows the shipped files' form; loaded late, it is large
 
     folder = Path(hardware_profiles.__file__).parent / "flash"
     path = folder / f"{name}.yaml"

@@ -21,6 +21,7 @@ import hardware_profiles
 from sim import model_parameters
 from sim.dram.timing import DramParameters, checked
 from sim.errors import InputError
+from sim.yaml_document import read_document
 
 OPERATIONS = ("gemv", "add", "mul", "mad", "relu", "mov")
 POLICIES = ("wait", "interleave")
@@ -247,7 +248,6 @@ def pim_sets() -> list[str]:
 
 def pim_parameters(pim_set: str, dram: DramParameters, changes: Mapping[str, Any] | None = None) -> PimParameters:
     """A shipped set's units in this DRAM, with `changes` over them. Raises InputError: one line, with the values."""
-    from sim.profile import read_document  # it knows the shipped files' form; loaded late, it is large
 
     path = _folder() / f"{pim_set}.yaml"
     if pim_set not in pim_sets():
