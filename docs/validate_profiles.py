@@ -32,6 +32,8 @@ AS_MEASURED = {
     "l2_h100_50m": {"footprint": "24 MiB"},
     "l2_h200_50m": {"footprint": "24 MiB"},
 }
+# The file of CXL memory has the latency of the device without the link, and the bandwidth with it.
+BY_ITSELF = {"cxl": {"protocol": "none", "switch": False, "hosts": 1}}
 # Of a device of very many independent slices so many are driven, and its bandwidth is that of all.
 PART = {"sram_wse3": 9000}
 _CARD = "the card sustains less of its peak than DRAM timing explains; why is not published"
@@ -44,7 +46,22 @@ WHY = {
     **{(name, "bandwidth"): _CARD for name in ("hbm3_mi300x_192g", "hbm3e_gh200_144g", "hbm3e_h200_141g")},
     ("hbm3_gh200_96g", "bandwidth"): "the file's figure is a middle share of what other cards sustain, not measured",
     ("ddr5_4800_1ch", "bandwidth"): "measured from cores, which may not have asked for more than that",
+    ("csd_smartssd_3840g", "bandwidth"): "the file's figure is recalled, about 3 GB/s; the x4 link carries more",
+    ("pim_duplex_hbm3_16g", "bandwidth"): "the file's figure is that of the units on the logic die; this is the host's",
+    ("pim_gddr6_aim_1g", "bandwidth"): "the file's figure is another timing set's share of its peak",
     ("gddr6_l40_48g", "bandwidth"): "bank groups: 128 B in sequence fall to too few; and some refreshing",
+    **{
+        (model, "latency"): "the file adds an estimate of the controller's and firmware's time; the model has none"
+        for model in ("nand", "csd")
+    },
+    **{
+        (model, "bandwidth"): "the file's figure is what the flash channels carry; a host's reads pass the drive's link"
+        for model in ("nand", "csd")
+    },
+    ("pim", "latency"): "the file's figure was measured with another timing set than the part's own",
+    ("pim", "bandwidth"): "the file's figure is a peak, before refreshing",
+    ("cxl", "latency"): "the whole way was measured; what of it the link takes is estimated otherwise in the file",
+    ("cxl", "bandwidth"): "how many DRAM channels an expander has, and what limits it, is an estimate",
 }
 _LEAST_NS = 40_000.0  # of measurement: some ten intervals between refreshes
 
@@ -103,7 +120,8 @@ def detailed_figures(device: Device) -> list[Figure]:
     parameters = model.of_device(device, changes)
     size = max(parameters.transaction_bytes, 4096 if device.kind in ("ssd", "csd") else 0)
     loads = (_alone(size), _stream(device, parameters, size, share))
-    alone, many = (probe(device, [load], changes)[0].result for load in loads)
+    by_itself = {**BY_ITSELF.get(device.model, {}), **changes}
+    alone, many = (probe(device, [load], c)[0].result for load, c in zip(loads, (by_itself, changes), strict=True))
     told_ns = device.read.latency_ns + device.read.occupancy_ns + size / device.bandwidth_for(size)
     told = device.read.bandwidth_bytes_per_ns
     return [

@@ -41,10 +41,10 @@ def test_the_own_model_gives_the_files_figures(name):
 
 @pytest.mark.parametrize("name", ["hbm2_v100_32g", "hbm2e_a100_80g", "gddr6_l40_48g"])
 def test_a_cards_memory_takes_its_latency_and_nearly_its_bandwidth(name):
-    """Refreshing all banks at once takes what these cards hide: 7 to 9 %, and for GDDR6 some more."""
+    """These refresh single banks, which takes little: within 5 %, and for GDDR6 7 %, of what the cards sustain."""
     latency, bandwidth = table.detailed_figures(load_device(name))
     assert abs(latency.error) <= 0.01
-    assert -0.13 < bandwidth.error < 0
+    assert abs(bandwidth.error) <= (0.07 if name == "gddr6_l40_48g" else table.BOUND)
     assert bandwidth.ours < load_device(name).geometry["spec_bandwidth"]
 
 
@@ -52,6 +52,6 @@ def test_a_cards_memory_takes_its_latency_and_nearly_its_bandwidth(name):
 def test_every_known_miss_is_explained():
     for key in table.WHY:
         assert key[0] in (*device_names(), "dram")
-    missed = table.Figure("hbm2_v100_32g", "dram", "bandwidth", 895.0, parse_bandwidth("809 GB/s"))
-    assert abs(missed.error) > table.BOUND and "refreshed" in missed.why
+    missed = table.Figure("gddr6_l40_48g", "dram", "bandwidth", 846.0, parse_bandwidth("792 GB/s"))
+    assert abs(missed.error) > table.BOUND and "bank groups" in missed.why
     assert table.Figure("none", "none", "latency", 1.0, 2.0).why == "not explained"
