@@ -246,7 +246,13 @@ def test_links_and_fixed_models_are_probed(capsys):
 def test_a_probe_is_interrupted_at_once(tmp_path, capsys):
     run(capsys, "ddr4_3200", "--outstanding", "4", "--requests", "100")  # compiles: that may swallow an interruption
     line = [sys.executable, str(ROOT / "run_sim.py"), "probe", "ddr4_3200", "--outstanding", "4"]
-    process = subprocess.Popen([*line, "--requests", "40000000"], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    process = subprocess.Popen(
+        [*line, "--requests", "40000000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sim import registry
 from sim.profile import device_names, load_device
 from sim.units import parse_bandwidth
 
@@ -51,7 +52,7 @@ def test_a_cards_memory_takes_its_latency_and_nearly_its_bandwidth(name):
 @pytest.mark.uncompiled
 def test_every_known_miss_is_explained():
     for key in table.WHY:
-        assert key[0] in (*device_names(), "dram")
+        assert key[0] in (*device_names(), *registry.names(registry.DEVICE_MODEL))
     missed = table.Figure("gddr6_l40_48g", "dram", "bandwidth", 846.0, parse_bandwidth("792 GB/s"))
     assert abs(missed.error) > table.BOUND and "bank groups" in missed.why
     assert table.Figure("none", "none", "latency", 1.0, 2.0).why == "not explained"
