@@ -16,15 +16,12 @@ import simpy
 from sim.engines import block_cache as bc
 from sim.errors import InputError
 from sim.hierarchy import build
-from sim.probing import Progress, Reading
+from sim.probing import Progress, Reading, profile_energy_pj
 from sim.profile import Profile, Tier, load_profile, system_names
+from sim.served import transaction_bytes
 from sim.simulation import _Model
 from sim.trace import Trace
-from sim.traffic import Load, Result, requests_of, result_of
-
-_PJ_PER_W_NS = 1000
-_SMALLEST_BYTES = {"ssd": 4096, "csd": 4096}  # of a request, by kind of device; else a cache line
-_LINE_BYTES = 64
+from sim.traffic import Load, requests_of, result_of
 
 
 def probe_path(
@@ -47,8 +44,7 @@ def probe_path(
 
 
 def _filled(load: Load, tier: Tier) -> Load:
-    smallest = _SMALLEST_BYTES.get(tier.device.kind, _LINE_BYTES)
-    return dataclasses.replace(load, size_bytes=load.size_bytes or smallest)
+    return dataclasses.replace(load, size_bytes=load.size_bytes or transaction_bytes(tier.device))
 
 
 def _read(alone: Profile, load: Load) -> Reading:
@@ -61,7 +57,8 @@ def _read(alone: Profile, load: Load) -> Reading:
     began_ns = done_ns[order[load.warmup - 1]] if load.warmup else 0.0
     elapsed_ns = float(done_ns[measured[-1]] - began_ns)
     result = result_of(load, engine.answers.latency_ns[measured], is_write[measured], elapsed_ns)
-    return Reading(load, result, {}, _energy_pj(alone, result), "profile")
+    parts = [device, *(alone.links[name] for name in alone.tiers[0].path)]
+    return Reading(load, result, {}, profile_energy_pj(parts, result), "profile")
 
 
 def _drive(alone: Profile, load: Load, address, is_write, born_ns) -> bc.Engine:
@@ -76,15 +73,6 @@ def _drive(alone: Profile, load: Load, address, is_write, born_ns) -> bc.Engine:
     model = _Model(env, hierarchy)
     env.run(model.process)
     return model.engine
-
-
-def _energy_pj(alone: Profile, result: Result) -> dict[str, float]:
-    parts = [alone.tiers[0].device, *(alone.links[name] for name in alone.tiers[0].path)]
-    return {
-        "read": result.read_bytes * 8 * sum(part.read_pj_per_bit for part in parts),
-        "write": result.written_bytes * 8 * sum(part.write_pj_per_bit for part in parts),
-        "static": result.elapsed_ns * sum(part.static_w for part in parts) * _PJ_PER_W_NS,
-    }
 
 
 def path_of(name: str) -> tuple[str, str] | None:

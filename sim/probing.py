@@ -110,7 +110,7 @@ class _Opened:
         counts = {name: int(count) for name, count in zip(self.model.count_names, result.counts, strict=True)}
         energy = self.model.energy_pj(self.parameters, result.counts, result.elapsed_ns)
         told = "model" if energy else "profile"
-        return Reading(load, result, counts, energy or _profile_energy_pj(self.part, result), told)
+        return Reading(load, result, counts, energy or profile_energy_pj([self.part], result), told)
 
 
 def probe(
@@ -193,9 +193,10 @@ def _in_file(error: InputError, file: str | Path) -> InputError:
     return InputError(error.problem, file=file, field=error.field or "parameters", **told, **shown)
 
 
-def _profile_energy_pj(part: Device, result: Result) -> dict[str, float]:
+def profile_energy_pj(parts: Sequence[Device], result: Result) -> dict[str, float]:
+    """By cause, of parts that all of the load passes: what their files say each bit takes, and their static watts."""
     return {
-        "read": result.read_bytes * 8 * part.read_pj_per_bit,
-        "write": result.written_bytes * 8 * part.write_pj_per_bit,
-        "static": result.elapsed_ns * part.static_w * _PJ_PER_W_NS,
+        "read": result.read_bytes * 8 * sum(part.read_pj_per_bit for part in parts),
+        "write": result.written_bytes * 8 * sum(part.write_pj_per_bit for part in parts),
+        "static": result.elapsed_ns * sum(part.static_w for part in parts) * _PJ_PER_W_NS,
     }

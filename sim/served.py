@@ -144,5 +144,9 @@ def served(model: DeviceModel, device: Device, changes: Mapping[str, Any]) -> Se
         raise InputError("in_flight is", value=in_flight, expected="a whole number from 1 to 2^24")
     parts = (device, device) if device.is_link else (device,)
     capacity = _LINK_WINDOW_BYTES if device.capacity_bytes is None else device.capacity_bytes
-    transaction = _PAGE_BYTES if device.kind in ("ssd", "csd") else _LINE_BYTES
-    return Served(model, parts, capacity, min(transaction, capacity), in_flight)
+    return Served(model, parts, capacity, min(transaction_bytes(device), capacity), in_flight)
+
+
+def transaction_bytes(device: Device) -> int:
+    """What a device is asked for at least: a page of a drive, a line of a memory or link."""
+    return _PAGE_BYTES if device.kind in ("ssd", "csd") else _LINE_BYTES

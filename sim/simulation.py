@@ -18,6 +18,7 @@ from numba.core.errors import NumbaError
 
 from sim.choice import Choice
 from sim.engines import block_cache as bc
+from sim.engines.event_devices import FIRST_WAITING
 from sim.engines.replay import wrong_return
 from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
 from sim.errors import InputError
@@ -93,9 +94,16 @@ class _Model:
 
     def __init__(self, env: simpy.Environment, hierarchy: Hierarchy):
         self.env, self.hierarchy, self.engine = env, hierarchy, hierarchy.engine
-        self.engine.devices.model.compile_apart(self.engine.devices.states)
+        self._compile_devices()
         self._advance = _compiled(self.engine, bc.advance, self.engine, 0.0, bc.NOBODY, 0)
         self.process = env.process(self._run())
+
+    def _compile_devices(self) -> None:
+        devices = self.engine.devices
+        try:
+            devices.model.compile_apart(devices.states)
+        except NumbaError as error:
+            raise _explained(self.engine, error) from error
 
     @property
     def finished(self) -> bool:
@@ -120,8 +128,19 @@ class _Model:
                 raise _NeedsBlocks
             elif status == bc.FAULTY:
                 raise self._fault()
+            elif status == bc.FINISHED and self.engine.counts[bc.COMPLETED] < self.engine.work.columns.block.size:
+                raise self._stuck()
             else:
                 return status
+
+    def _stuck(self) -> InputError:
+        """Nothing will happen any more though not all requests are answered: a device keeps or refuses some."""
+        queues = self.engine.devices.queues
+        names = [plugin.name for plugin in self.engine.devices.model.plugins]
+        refusing = [name for name, first in zip(names, queues[:, FIRST_WAITING], strict=True) if first >= 0]
+        lost = self.engine.work.columns.block.size - int(self.engine.counts[bc.COMPLETED])
+        which = f", with device model {refusing[0]!r} refusing what waits for it" if refusing else ""
+        return InputError(f"{lost} requests are never answered{which}")
 
     def _fault(self) -> InputError:
         state = self.engine.res.state

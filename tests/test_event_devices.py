@@ -4,13 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+import simpy
 from numba import config
 
 from sim import registry
 from sim.engines import block_cache as bc
+from sim.engines.event_devices import FIRST_WAITING
 from sim.errors import InputError
 from sim.hierarchy import build
 from sim.profile import load_device, load_profile, system_names
+from sim.simulation import _Model
 from tests.machines import device, machine, plan, run, trace, zipf_trace
 
 REQUESTS = 60 if config.DISABLE_JIT else 400
@@ -155,3 +158,12 @@ def test_parts_side_by_side_have_so_much_more():
     engine = build(dataclasses.replace(profile, tiers=(profile.tier("hbm"),)), [], open_loop(100.0, 64, 4)).engine
     single = registry.load(registry.DEVICE_MODEL, "dram").of_device(one.each, {})
     assert engine.devices.queues[0, 0] == 2 * single.capacity_bytes
+
+
+def test_a_device_that_refuses_for_ever_is_told(monkeypatch):
+    """Nothing is dropped without a word."""
+    model = _Model(simpy.Environment(), build(machine(dram()), [], open_loop(100.0, 64, 4)))
+    monkeypatch.setattr(model, "_advance", lambda *arguments: bc.FINISHED)
+    model.engine.devices.queues[0, FIRST_WAITING] = 0
+    with pytest.raises(InputError, match="4 requests are never answered, with device model 'dram' refusing what waits"):
+        model.advance(np.inf)

@@ -40,7 +40,7 @@ def energy_pj(parameters: Csd, counts: np.ndarray, elapsed_ns: float) -> dict[st
 
 
 MODEL = EventModel(
-    chunk_bytes=128 << 10,  # what a driver asks for at once: the largest transfer that most drives allow
+    chunk_bytes=nand.MODEL.chunk_bytes,
     name="csd",
     init=init,
     submit=submit,
