@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sim.scenario as scenario_module
+import scenarios
 from sim.errors import InputError, InputErrors
 from sim.profile import load_profile
 from sim.scenario import (
@@ -80,7 +80,7 @@ def test_resolved_is_plain_and_holds_no_folder(write, tmp_path):
 
 def test_shipped_scenarios_are_good():
     assert {"postgres_pgbench", "mooncake_conversation", "zipf_three_tier"} <= set(scenario_names())
-    folder = Path(scenario_module.importlib.import_module("scenarios").__path__[0])
+    folder = Path(scenarios.__path__[0])
     for name in scenario_names():
         assert check_scenario_file(folder / f"{name}.yaml") == []
         assert load_scenario(name).name == name
