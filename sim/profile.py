@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 import hardware_profiles
 from sim import registry, units
@@ -151,12 +151,15 @@ class Tier:
 
 @dataclass(frozen=True)
 class Compute:
-    """What issues requests; `flops_per_ns` (of one unit) is kept for engines that time computation."""
+    """What issues requests. gpu: the accelerator of hardware_profiles/gpus that one unit is, which has its peaks;
+    flops_per_ns: of one unit that is none of those.
+    """
 
     name: str
     kind: str
     count: int = 1
     flops_per_ns: float | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,11 @@ class Profile:
             if tier.name == name:
                 return tier
         raise InputError("unknown tier", file=self.file, value=name, candidates=[t.name for t in self.tiers])
+
+    @property
+    def gpu(self) -> str | None:
+        """The accelerator of its first compute unit that names one."""
+        return next((unit.gpu for unit in self.compute if unit.gpu is not None), None)
 
     def unloaded_ns(self, tier_name: str, size_bytes: int, write: bool = False) -> float:
         """Nanoseconds from issue to completion of one access to this tier while nothing else moves."""
@@ -298,6 +306,12 @@ def _kind(value: object) -> str:
     return value
 
 
+def _gpu(value: object) -> str:
+    if value not in _shipped("gpu"):
+        raise InputError("unknown GPU", value=value, candidates=_shipped("gpu"))
+    return value
+
+
 def _detail(value: object) -> int | float | str:
     """A named detail of a part: a count, a plain number, a quantity (converted as its unit says) or a word."""
     if isinstance(value, str) and re.match(r"\s*[-+.$]?\d", value):
@@ -327,6 +341,7 @@ Count = Annotated[int, BeforeValidator(_count)]
 Model = Annotated[str, BeforeValidator(_model)]
 Fidelity = Annotated[str, BeforeValidator(_fidelity)]
 Kind = Annotated[str, BeforeValidator(_kind)]
+GpuName = Annotated[str, BeforeValidator(_gpu)]
 Detail = Annotated[int | float | str, BeforeValidator(_detail)]
 SomeBytes = Annotated[units.Bytes, AfterValidator(_positive)]
 SomeBandwidth = Annotated[units.BytesPerNs, AfterValidator(_positive)]
@@ -409,6 +424,14 @@ class _ComputeSpec(_Strict):
     kind: Name
     count: Count = 1
     flops: Sourced[SomeOperations] | None = None
+    gpu: GpuName | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> _ComputeSpec:
+        if self.gpu is not None and self.flops is not None:
+            problem = f"'flops' beside 'gpu', whose own file has them: {self.gpu}"
+            raise InputError(problem, expected="one of the two")
+        return self
 
 
 class _LinkUseSpec(_Strict):
@@ -592,7 +615,8 @@ def _system_of(document: Document) -> tuple[Profile | None, list[InputError]]:
         name=spec.name,
         description=spec.description,
         compute=tuple(
-            Compute(unit.name, unit.kind, unit.count, unit.flops.value if unit.flops else None) for unit in spec.compute
+            Compute(unit.name, unit.kind, unit.count, unit.flops.value if unit.flops else None, unit.gpu)
+            for unit in spec.compute
         ),
         tiers=tuple(
             Tier(tier.name, devices["tiers", i].times(tier.count), tier.path) for i, tier in enumerate(spec.tiers)
@@ -779,7 +803,7 @@ def _places(document: Document) -> dict[str, tuple[Location, bool]]:
         for leaf, sourced in _leaves(_spec_for(part), part):
             found[f"{name}.{'.'.join(leaf)}"] = ((*at, "override", *leaf), sourced)
     for at, unit in _entries(document, "compute").items():
-        found[f"compute.{unit['name']}.count"] = ((*at, "count"), False)
+        found |= {f"compute.{unit['name']}.{key}": ((*at, key), False) for key in ("count", "gpu")}
         found[f"compute.{unit['name']}.flops"] = ((*at, "flops"), True)
     return found
 
