@@ -88,11 +88,13 @@ def _open_examples(document: Document, allowed: Overridable) -> list[str]:
 def _open_place(dotted: str, known: Mapping[str, Location], allowed: Overridable) -> Location | None:
     """Where a path with a free last part lands: a profile's field, an option, or a parameter of a policy."""
     keys = tuple(dotted.split("."))
+    owner = ".".join(keys[:-1])
+    if owner in known and keys[-2] in allowed.policies:
+        return (*known[owner], keys[-1])
     for prefix in allowed.open:
         if keys[: len(prefix)] == prefix and len(keys) > len(prefix):
             return (*prefix, ".".join(keys[len(prefix) :]))
-    owner = ".".join(keys[:-1])
-    return (*known[owner], keys[-1]) if owner in known and keys[-2] in allowed.policies else None
+    return None
 
 
 def _put(document: Document, at: Location, value: object, dotted: str, allowed: Overridable) -> None:

@@ -44,7 +44,7 @@ from sim.scenario_schema import (
     WorkloadSpec,
     checked_choice,
     choice_for,
-    policies,
+    eviction_labels,
 )
 from sim.yaml_document import Document, read_document
 
@@ -200,10 +200,11 @@ def with_eviction(scenario: Scenario, choice: Choice | str, tier: str | None = N
     return dataclasses.replace(scenario, tiers=tiers)
 
 
-def load_workload(scenario: Scenario, variants: Iterable[Scenario] = ()) -> Trace:
+def load_workload(scenario: Scenario, variants: Iterable[Scenario] = (), by_call: bool = False) -> Trace:
     """The trace to serve: cut to its first requests, its times scaled, with `next_access` where a policy needs it.
 
-    variants: scenarios of the same workload that will be served it, too; their policies' needs count as well.
+    variants: scenarios of the same workload that will be served it, too; their policies' needs count as well. by_call:
+    the workload's `requests` counts calls of a language model, each with all its blocks; a trace without is not cut.
 
     A generator makes the requests asked for; of a trace's file the first are taken. Nothing is downloaded. Raises
     InputError for a trace that cannot be read or has no times.
@@ -225,7 +226,7 @@ def load_workload(scenario: Scenario, variants: Iterable[Scenario] = ()) -> Trac
     if wanted.clients is not None and "think_ns" not in trace.columns:
         expected = "a workload with think times; this one says when its requests arrive"
         raise InputError("clients", file=scenario.file, field="workload", value=wanted.clients, expected=expected)
-    trace = _cut_and_scaled(trace, wanted.requests, wanted.arrival_scale)
+    trace = _cut_and_scaled(trace, wanted.requests, wanted.arrival_scale, by_call)
     needs = {need for one in (scenario, *variants) for plugin in one.plugins() for need in plugin.needs}
     return trace.with_next_access() if "next_access" in needs else trace
 
@@ -331,7 +332,7 @@ class _ScenarioSpec(Strict):
     prefetch: Annotated[Any, choice_for(registry.PREFETCH)] = None
     migration: _MigrationSpec | None = None
     monitor: MonitorSpec | None = None
-    compare: Annotated[Any, BeforeValidator(policies)] = DEFAULT_COMPARE
+    compare: Annotated[Any, BeforeValidator(eviction_labels)] = DEFAULT_COMPARE
     seed: Seed = 0
 
 
@@ -429,29 +430,40 @@ _OVERRIDABLE = Overridable(
 # --- workload and capacities -----------------------------------------------------------------------------------------
 
 
-def _cut_and_scaled(trace: Trace, requests: int | None, scale: float) -> Trace:
+def _cut_and_scaled(trace: Trace, requests: int | None, scale: float, by_call: bool) -> Trace:
     """The first requests of a trace, its times multiplied; the same trace where there is nothing to do."""
     from sim.trace_building import build_trace
 
-    rows = trace.n_requests if requests is None else min(requests, trace.n_requests)
-    if rows == trace.n_requests and scale == 1.0:
+    rows, calls = _kept(trace, requests, by_call)
+    whole = rows == trace.n_requests and (trace.calls is None or calls == trace.calls.arrival_ns.size)
+    if whole and scale == 1.0:
         return trace
     names = sorted(trace.columns - {"next_access"})
-    chunk: dict[str, Any] = dict(zip(names, next(trace.chunks(*names, rows=rows)), strict=True))
+    chunk: dict[str, Any] = {name: trace.stored(name).read(0, rows) for name in names}
     chunk["id"] = trace.address[chunk.pop("block")]
     for key in ("arrival_ns", "think_ns"):
         if key in chunk:
             chunk[key] = chunk[key] * scale
     if trace.calls is not None:
-        chunk["calls"] = _first_calls(trace.calls, rows, scale)
+        chunk["calls"] = _first_calls(trace.calls, calls, rows, scale)
     return build_trace(trace.name, iter([chunk]))
 
 
-def _first_calls(calls, rows: int, scale: float):
-    """The calls that have a row among the first; of the last of them, perhaps not all rows."""
+def _kept(trace: Trace, requests: int | None, by_call: bool) -> tuple[int, int]:
+    """How many rows and calls are the first `requests`; of the last call, perhaps not all rows."""
+    calls = trace.calls
+    if by_call and calls is not None:
+        count = calls.arrival_ns.size if requests is None else min(requests, calls.arrival_ns.size)
+        return int(calls.first_row[count]), count
+    rows = trace.n_requests if requests is None else min(requests, trace.n_requests)
+    if calls is None:
+        return rows, 0
+    return rows, calls.arrival_ns.size if rows == trace.n_requests else int(calls.first_row[:-1].searchsorted(rows))
+
+
+def _first_calls(calls, count: int, rows: int, scale: float):
     import numpy as np
 
-    count = int(np.searchsorted(calls.first_row[:-1], rows))
     by_call = {name: value for name, value in calls._asdict().items() if isinstance(value, np.ndarray)}
     cut = {name: value[:count] for name, value in by_call.items()}
     cut["arrival_ns"] = cut["arrival_ns"] * scale

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -31,16 +31,19 @@ def _name(value: object) -> str:
     return value
 
 
-def whole(low: int, high: int):
+def whole_number(low: int, high: int) -> Callable[[object], int]:
+    """A check that a value is one from low to high."""
+
     def check(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise InputError("not a count:", value=value, expected=f"a whole number from {low} to {high}")
         return value
 
-    return BeforeValidator(check)
+    return check
 
 
 def is_number(value: object) -> bool:
+    """Whether it is a finite number, and not true or false."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -63,7 +66,7 @@ def _period(value: object) -> float:
     return period
 
 
-def policies(value: object) -> tuple[str, ...]:
+def eviction_labels(value: object) -> tuple[str, ...]:
     """Labels of eviction policies, as a list or as text with commas."""
     listed = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
     if not isinstance(listed, Sequence) or not listed:
@@ -100,13 +103,14 @@ def checked_choice(choice: Choice, kind: registry.Kind) -> Choice:
     return dataclasses.replace(choice, parameters={key: resolved[key] for key in choice.parameters})
 
 
-def choice_for(kind: registry.Kind):
+def choice_for(kind: registry.Kind) -> BeforeValidator:
+    """The type of a field that holds a policy."""
     return BeforeValidator(functools.partial(choice_of, kind=kind))
 
 
 Name = Annotated[str, BeforeValidator(_name)]
 Text = Annotated[str, BeforeValidator(_words)]
-Seed = Annotated[int, whole(0, 2**31 - 1)]
+Seed = Annotated[int, BeforeValidator(whole_number(0, 2**31 - 1))]
 Period = Annotated[float, BeforeValidator(_period)]
 Share = Annotated[float, BeforeValidator(_share)]
 
@@ -122,9 +126,9 @@ class WorkloadSpec(Strict):
     generator: Name | None = None
     parameters: dict[str, Any] = {}
     seed: Seed | None = None
-    requests: Annotated[int, whole(1, 1 << 36)] | None = None
+    requests: Annotated[int, BeforeValidator(whole_number(1, 1 << 36))] | None = None
     arrival_scale: Annotated[float, BeforeValidator(_scale)] = 1.0
-    clients: Annotated[int, whole(1, _MOST_CLIENTS)] | None = None
+    clients: Annotated[int, BeforeValidator(whole_number(1, _MOST_CLIENTS))] | None = None
 
     @model_validator(mode="after")
     def _either(self) -> WorkloadSpec:
