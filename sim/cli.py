@@ -244,7 +244,7 @@ def list_(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="policies, devices, systems, gpus, kernels, models, readers, generators, traces, scenarios.",
+            help="policies, devices, systems, gpus, kernels, models, readers, generators, traces, scenarios, presets.",
         ),
     ],
     json: _Json = False,

@@ -341,6 +341,9 @@ class _ScenarioSpec(Strict):
 
 def _scenario_of(document: Document) -> tuple[Scenario | None, list[InputError]]:
     """The scenario, or None with every fault; references are checked on whatever has the right shape."""
+    if "serving" in document.data:
+        expected = "a scenario without it; `load_serving_scenario` reads this one"
+        return None, [document.error("a scenario of serving", ("serving",), expected=expected)]
     spec, errors = validate(_ScenarioSpec, document)
     errors += name_errors(document)
     profile, profile_errors = profile_of(document)

@@ -11,7 +11,7 @@ from typing import Any
 from sim import catalog, registry
 from sim.errors import InputError, InputErrors, nearest_name
 from sim.profile import Profile, load_profile
-from sim.yaml_document import Document, Location
+from sim.yaml_document import Document, Location, read_document
 
 # --- where files are -------------------------------------------------------------------------------------------------
 
@@ -28,6 +28,11 @@ def locate(name_or_path: str | Path) -> Path:
     if text in shipped():
         return _folder() / f"{text}.yaml"
     raise InputError("unknown scenario", value=text, candidates=shipped())
+
+
+def is_serving(name_or_path: str | Path) -> bool:
+    """Whether a scenario is one of serving language models. Raises InputError where it cannot be read."""
+    return "serving" in read_document(locate(name_or_path)).data
 
 
 def beside(document: Document, text: str) -> str:

@@ -87,9 +87,17 @@ def tier_errors(document: Document, profile: Profile) -> list[InputError]:
     return unknown
 
 
-def check_exclusive(tier: KvTier) -> None:
-    """Raises InputError where a tier gives up what it is read from, but its eviction policy cannot."""
-    if tier.offload.name == "exclusive" and registry.load(registry.EVICTION, tier.eviction.name).remove is None:
+def check_policies(tier: KvTier) -> None:
+    """Raises InputError for a policy that no compiled engine can use, or that cannot give up a single block where the
+    tier does so with all that is read from it.
+    """
+    eviction = registry.load(registry.EVICTION, tier.eviction.name)
+    if eviction.plain:
+        problem = (
+            f"tiers.{tier.name}: policy {tier.eviction.name!r} is a plain Python class, which only a replay can run"
+        )
+        raise InputError(problem)
+    if tier.offload.name == "exclusive" and eviction.remove is None:
         problem = f"tiers.{tier.name}: eviction policy {tier.eviction.name!r} has no remove hook"
         raise InputError(problem, expected="one that has, or another offload than 'exclusive'")
 
@@ -118,7 +126,7 @@ def _each_tier_errors(checked: Checked) -> Iterator[InputError]:
                 expected=expected,
             )
         try:
-            check_exclusive(tier)
+            check_policies(tier)
         except InputError as error:
             yield moved(checked.document, error, checked.place("tiers", level, "eviction"))
 

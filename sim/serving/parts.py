@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sim.cost.calibration import (
-    Calibration,
-    Gpu,
-    calibration_names,
-    gpu_names,
-    load_calibration,
-    load_gpu,
-)
 from sim.errors import InputError
 from sim.llm.models import Model, load_model
 from sim.profile import Profile
 from sim.scenario_files import beside, each, moved
 from sim.yaml_document import Document
+
+if TYPE_CHECKING:  # which brings numba with it
+    from sim.cost.calibration import Calibration, Gpu
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,8 @@ class Parts:
 
 def find(document: Document, profile: Profile | None) -> Parts:
     """The parts that a document names, the accelerator by default the system's, the kernels by default its own."""
+    from sim.cost.calibration import load_calibration, load_gpu
+
     serving = document.data.get("serving")
     said = serving if isinstance(serving, dict) else {}
     errors: list[InputError] = []
@@ -68,16 +65,22 @@ def _loaded(document: Document, key: str, name: object, load: Callable[[str], An
 
 
 def _no_gpu(document: Document, profile: Profile) -> InputError:
+    from sim.cost.calibration import gpu_names
+
     problem = f"system {profile.name!r} does not say which GPU it has"
     return document.error(problem, ("serving", "gpu"), expected=f"one of {', '.join(gpu_names())}")
 
 
 def _calibrated(gpu: str) -> str | None:
     """The calibration of this accelerator, first the one of its own name."""
+    from sim.cost.calibration import calibration_names, load_calibration
+
     listed = sorted(calibration_names(), key=lambda name: name != gpu)
     return next((name for name in listed if load_calibration(name).gpu == gpu), None)
 
 
 def _uncalibrated(document: Document, gpu: str) -> InputError:
+    from sim.cost.calibration import calibration_names
+
     expected = f"`run_sim.py calibrate` of its kernels, or another GPU's constants: {', '.join(calibration_names())}"
     return document.error(f"no kernels of {gpu!r} were measured", ("serving", "kernels"), expected=expected)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from sim import registry
+from sim import registry, units
 from sim.choice import Choice, parse_choice
 from sim.errors import InputError
 from sim.overriding import WORKLOAD_FIRST, Overridable, overridden, plain_choice
@@ -45,7 +45,7 @@ from sim.scenario_schema import (
     whole_number,
 )
 from sim.serving import consistency, parts, presets
-from sim.serving.option_values import OPTIONS, POLICY_OPTIONS, duration, one_of, size, within
+from sim.serving.option_values import OPTIONS, POLICY_OPTIONS, one_of, within
 from sim.serving.options import ROUTERS, Cluster, KvTier, ServingOptions, Slo
 from sim.yaml_document import Document, read_document
 
@@ -155,11 +155,6 @@ def check_serving_file(path: str | Path) -> list[InputError]:
         return each(error)
 
 
-def is_serving(name_or_path: str | Path) -> bool:
-    """Whether a scenario is one of serving. Raises InputError where it cannot be read."""
-    return "serving" in read_document(locate(name_or_path)).data
-
-
 def with_eviction(scenario: ServingScenario, choice: Choice | str, tier: str | None = None) -> ServingScenario:
     """The same scenario with this eviction policy in every tier of the KV cache, or in one. Raises InputError where
     unknown.
@@ -173,7 +168,7 @@ def with_eviction(scenario: ServingScenario, choice: Choice | str, tier: str | N
         dataclasses.replace(one, eviction=choice) if tier in (None, one.name) else one for one in scenario.options.tiers
     )
     for one in tiers:
-        consistency.check_exclusive(one)
+        consistency.check_policies(one)
     return dataclasses.replace(scenario, options=dataclasses.replace(scenario.options, tiers=tiers))
 
 
@@ -193,14 +188,14 @@ def load_calls(scenario: ServingScenario, variants: Iterable[ServingScenario] = 
 
 
 def _capacity(value: object) -> int:
-    found = size(value)
+    found = units.parse_bytes(value)
     if found <= 0:
         raise InputError("bad capacity", value=value, expected="more than zero")
     return found
 
 
 def _latency(value: object) -> float:
-    found = duration(value)
+    found = units.parse_time(value)
     if found <= 0:
         raise InputError("not above zero:", value=value, expected="a time such as '200 ms'")
     return found
