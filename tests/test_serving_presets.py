@@ -38,7 +38,8 @@ REAL = {  # as the systems' documentation lists them
     "sglang": """radix-eviction-policy hicache-write-policy hicache-storage-prefetch-policy prefetch_threshold
         hicache-ratio hicache-size hicache-io-backend hicache-mem-layout""",
     "lmcache": """cache_policy eviction-policy trigger_watermark eviction_ratio store_policy prefetch_policy
-        use_layerwise enable_async_loading save_decode_cache min_retrieve_tokens priority_limit pin_timeout_sec chunk_size""",
+        use_layerwise enable_async_loading save_decode_cache min_retrieve_tokens priority_limit
+        pin_timeout_sec chunk_size""",
     "mooncake": """eviction_ratio eviction_high_watermark_ratio default_kv_lease_ttl default_kv_soft_pin_ttl
         allow_evict_soft_pinned_objects enable_offload offload_on_evict offload_force_evict promotion_on_hit
         promotion_admission_threshold allocation_strategy""",
@@ -291,7 +292,7 @@ def test_an_option_of_another_preset_is_told_with_its_owner(load):
     told = lines_of(load, "vllm", **{"hicache-ratio": 2})
     assert len(told) == 1
     assert "'hicache-ratio' is an option of preset 'sglang', and the preset here is 'vllm'" in told[0]
-    settled, faults = presets.settle(None, {"chunk_size": 256}, presets.Facts())
+    _, faults = presets.settle(None, {"chunk_size": 256}, presets.Facts())
     assert "is an option of preset 'lmcache', and no preset is set" in str(faults[0][1])
     assert "did you mean 'hicache-ratio'" in lines_of(load, "sglang", **{"hicache-ratios": 2})[0]
 
@@ -299,16 +300,15 @@ def test_an_option_of_another_preset_is_told_with_its_owner(load):
 def test_our_own_names_are_good_under_a_preset_but_not_beside_theirs(load):
     assert load("lmcache", block_tokens=64).block_tokens == 64
     told = lines_of(load, "lmcache", block_tokens=64, chunk_size=128)
-    assert told == [
-        "serving.options.chunk_size: contradicts 'block_tokens', which sets the same: 'chunk_size'; expected one of the two"
-    ]
+    problem = "serving.options.chunk_size: contradicts 'block_tokens', which sets the same: 'chunk_size'"
+    assert told == [f"{problem}; expected one of the two"]
     assert load("lmcache", block_tokens=64, chunk_size=64).block_tokens == 64
     both = lines_of(load, "sglang", **{"hicache-ratio": 1, "hicache-size": 10})
     assert "contradicts 'hicache-ratio'" in both[0]
 
 
 def test_two_spellings_are_one_option(load):
-    settled, faults = presets.settle(
+    _, faults = presets.settle(
         presets.preset("sglang"), {"page-size": 32, "page_size": 64}, presets.Facts(kinds=("hbm",))
     )
     assert "an option twice: 'page_size'; expected 'page-size' alone" in str(faults[0][1])
@@ -327,7 +327,7 @@ def test_what_a_tier_says_stands_and_contradictions_are_told(tmp_path):
     path.write_text(GOOD.replace("PRESET", "lmcache"), encoding="utf-8")
     tier = load_serving_scenario(path, {"serving.tiers.dram.capacity": "7 GiB"}).options.tiers[1]
     assert tier.capacity_bytes == 7 * GIB
-    with pytest.raises(InputError, match="max_local_cpu_size: contradicts tiers.dram.capacity, which sets the same"):
+    with pytest.raises(InputError, match=r"max_local_cpu_size: contradicts tiers\.dram\.capacity, which sets the same"):
         load_serving_scenario(path, {"serving.tiers.dram.capacity": "7 GiB", "serving.options.max_local_cpu_size": 6})
 
 
