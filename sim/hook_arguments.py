@@ -68,14 +68,76 @@ def make_request(
     )
 
 
+class Call(NamedTuple):
+    """What a scheduling policy may know of a call of a language model; fields may be added, so read them by name."""
+
+    index: int  # which call of the trace this is, from 0
+    now_ns: float
+    arrival_ns: float
+    input_tokens: int  # of its prompt
+    predicted_tokens: float  # how many it will generate, as a predictor says
+    generated_tokens: int  # so far
+    hit_tokens: int  # of its prompt, in the accelerator's memory now; -1 where the policy did not ask to see it
+    first_block: int  # dense number of its prompt's first block; -1 where the trace has no hashes
+    tenant: int  # dense number; 0 where the trace does not say
+    priority: int  # a call of a higher one matters more; 0 where the trace does not say
+    program: int  # dense number of the program (agent, session) that makes the call; -1 where the trace does not say
+    program_arrival_ns: float  # of the first call of its program; its own where it is of none
+    has_next: bool  # its program makes another call after this one
+    admission: int  # order in which it was last admitted, from 0; -1 while it never was
+    preemptions: int  # of this call, so far
+
+
+@inlined
+def make_call(
+    index,
+    now_ns,
+    arrival_ns,
+    input_tokens,
+    predicted_tokens,
+    generated_tokens=0,
+    hit_tokens=-1,
+    first_block=-1,
+    tenant=0,
+    priority=0,
+    program=-1,
+    program_arrival_ns=0.0,
+    has_next=False,
+    admission=-1,
+    preemptions=0,
+):
+    """A call of exactly the types that every kernel passes to the hooks, so that each is compiled once."""
+    return Call(
+        np.int64(index),
+        np.float64(now_ns),
+        np.float64(arrival_ns),
+        np.int64(input_tokens),
+        np.float64(predicted_tokens),
+        np.int64(generated_tokens),
+        np.int64(hit_tokens),
+        np.int64(first_block),
+        np.int64(tenant),
+        np.int64(priority),
+        np.int64(program),
+        np.float64(program_arrival_ns if program >= 0 else arrival_ns),
+        bool(has_next),
+        np.int64(admission),
+        np.int64(preemptions),
+    )
+
+
 @dataclass(frozen=True)
 class Context:
     """What a plugin's `init` is told.
 
     capacity: in bytes, in objects where sizes are ignored; unit_sizes: they are ignored, each block counts 1.
+    calls, tenants, programs: of language models, numbered densely from 0; 0 where the trace has none.
     """
 
     capacity: int
     blocks: int
     seed: int = 0
     unit_sizes: bool = False
+    calls: int = 0
+    tenants: int = 0
+    programs: int = 0

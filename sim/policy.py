@@ -23,7 +23,7 @@ from numba import config
 from numba.extending import overload_method
 
 from sim.errors import InputError
-from sim.hook_arguments import NEVER, NO_BLOCK, Context, Request, make_request
+from sim.hook_arguments import NEVER, NO_BLOCK, Call, Context, Request, make_call, make_request
 from sim.kernels.compile import INLINED, inlined, specialised, subroutine
 from sim.plugin import Plugin, PluginType, StackedType, by_type, explain_failure
 from sim.plugin_digest import python_of
@@ -33,6 +33,7 @@ __all__ = [
     "NO_BLOCK",
     "AdmissionPolicy",
     "Allocator",
+    "Call",
     "Context",
     "DeviceModel",
     "EventModel",
@@ -41,10 +42,13 @@ __all__ = [
     "Plugin",
     "PrefetchPolicy",
     "Request",
+    "SchedulingPolicy",
     "Stacked",
     "explain_failure",
     "hook_samples",
+    "make_call",
     "make_request",
+    "sample_call",
     "sample_request",
 ]
 
@@ -56,6 +60,22 @@ def _nothing(state, request):
 def _yes(state, request):
     """The default of a hook that may refuse."""
     return True
+
+
+def _no_preemption(state, waiting, running):
+    return False
+
+
+def _count_nothing(state, call, tokens):
+    """The default of a hook that counts."""
+
+
+def _last_admitted(state, call):
+    return call.admission
+
+
+def _hold_nothing(state, call):
+    return 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -154,6 +174,80 @@ class OffloadPolicy(Plugin):
     copy_on_evict: Callable
     keep_on_promote: Callable
     on_access: Callable | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SchedulingPolicy(Plugin):
+    """Which call of a language model runs next, and which one gives way.
+
+    `init` is told how many `calls`, `tenants` and `programs` there are, which number arrays of the state.
+
+    rank(state, call) -> float: of a waiting call; the lowest goes first, of equals the first that arrived, then the
+        lowest index. Like all hooks that answer, it changes nothing, and its answer is finite.
+    victim_rank(state, call) -> float, optional: of a running call, asked where blocks run out: the highest is preempted,
+        of equals the last that arrived, then the highest index. Without it: the last that was admitted.
+    preempts(state, waiting, running) -> bool, optional: whether the waiting call that is next, but finds no room, takes
+        the place of this running one. Of two calls, one at most may preempt the other.
+    hold_ns(state, call) -> float, optional: for how long the KV blocks of a call that has ended stay pinned. At least 0.
+
+    These observe, all optional: on_arrive(state, call): it waits from now on. on_admit(state, call): it waits no more;
+    `call.admission` is of this admission. on_preempt(state, call): it is preempted, and waits again;
+    `call.preemptions` counts this one. on_finish(state, call): it has ended; all that arrive end once, while they run.
+    on_tokens(state, call, tokens): so many more tokens were computed of its prompt or generated;
+    `call.generated_tokens` counts them already. It is called where `counts_tokens` is set.
+
+    dynamic: ranks change while calls wait. All waiting calls are ranked at the beginning of each scheduling pass, and
+        the next one again before it is admitted: where the admissions of this pass have lifted it above another, it goes
+        back. Otherwise a call is ranked when it arrives and when it is preempted, after `on_arrive` or `on_preempt`.
+    sees_hits: `call.hit_tokens` is looked up for `rank`.
+    Raises InputError where there is an `on_tokens` that would not be called.
+    """
+
+    KIND: ClassVar[str] = "scheduling"
+    HOOKS: ClassVar[Mapping[str, int]] = {
+        "rank": 2,
+        "victim_rank": 2,
+        "preempts": 3,
+        "hold_ns": 2,
+        "on_arrive": 2,
+        "on_admit": 2,
+        "on_preempt": 2,
+        "on_finish": 2,
+        "on_tokens": 3,
+    }
+    OPTIONAL: ClassVar[Mapping[str, Callable]] = {
+        "victim_rank": _last_admitted,
+        "preempts": _no_preemption,
+        "hold_ns": _hold_nothing,
+        "on_arrive": _nothing,
+        "on_admit": _nothing,
+        "on_preempt": _nothing,
+        "on_finish": _nothing,
+        "on_tokens": _count_nothing,
+    }
+
+    rank: Callable
+    victim_rank: Callable | None = None
+    preempts: Callable | None = None
+    hold_ns: Callable | None = None
+    on_arrive: Callable | None = None
+    on_admit: Callable | None = None
+    on_preempt: Callable | None = None
+    on_finish: Callable | None = None
+    on_tokens: Callable | None = None
+    dynamic: bool = False
+    sees_hits: bool = False
+    counts_tokens: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.counts_tokens and python_of(self.on_tokens) is not _count_nothing:
+            problem = f"scheduling policy {self.name!r}: on_tokens would not be called"
+            raise InputError(problem, value="counts_tokens=False", expected="counts_tokens=True")
+
+    def has(self, hook: str) -> bool:
+        """Whether the policy has this optional hook of its own, so that an engine need not call what does nothing."""
+        return python_of(getattr(self, hook)) is not self.OPTIONAL[hook]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -358,7 +452,8 @@ def _forward_level(hook: str, arity: int) -> Callable:
 
 def _register_hooks() -> None:
     """Tell the compiler of every hook of every kind: once for a plugin, once for a stack, which takes a level more."""
-    kinds = (EvictionPolicy, AdmissionPolicy, PrefetchPolicy, OffloadPolicy, Allocator, DeviceModel, EventModel)
+    policies = (EvictionPolicy, AdmissionPolicy, PrefetchPolicy, OffloadPolicy, SchedulingPolicy)
+    kinds = (*policies, Allocator, DeviceModel, EventModel)
     for hook, arity in {hook: arity for kind in kinds for hook, arity in kind.HOOKS.items()}.items():
         own = _forward(lambda typ, hook=hook: getattr(by_type[typ], hook), arity)
         overload_method(PluginType, hook, jit_options=INLINED)(own)
@@ -375,10 +470,18 @@ def sample_request() -> Request:
     return make_request(0, 0, 0)
 
 
+def sample_call() -> Call:
+    """A call of the types that kernels pass."""
+    return make_call(0, 0.0, 0.0, 1, 1.0)
+
+
 def hook_samples(plugin: Plugin, state, request: Request) -> dict[str, tuple]:
     """Arguments of the types that a kernel passes to each hook that the plugin has."""
-    block = (request.block,)
+    block, call = (request.block,), sample_call()
     after_state = {
+        **{hook: (call,) for hook in SchedulingPolicy.HOOKS},
+        "preempts": (call, call),
+        "on_tokens": (call, 1),
         **{hook: block for hook in ("remove", "copy_on_evict", "keep_on_promote", "release")},
         **{hook: () for hook in ("free_bytes", "largest_free_bytes", "internal_bytes")},
         "allocate": (request.block, request.size_bytes),
