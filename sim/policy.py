@@ -184,11 +184,12 @@ class SchedulingPolicy(Plugin):
 
     rank(state, call) -> float: of a waiting call; the lowest goes first, of equals the first that arrived, then the
         lowest index. Like all hooks that answer, it changes nothing, and its answer is finite.
-    victim_rank(state, call) -> float, optional: of a running call, asked where blocks run out: the highest is preempted,
-        of equals the last that arrived, then the highest index. Without it: the last that was admitted.
+    victim_rank(state, call) -> float, optional: of a running call, asked where blocks run out: the highest is
+        preempted, of equals the last that arrived, then the highest index. Without it: the last that was admitted.
     preempts(state, waiting, running) -> bool, optional: whether the waiting call that is next, but finds no room, takes
         the place of this running one. Of two calls, one at most may preempt the other.
-    hold_ns(state, call) -> float, optional: for how long the KV blocks of a call that has ended stay pinned. At least 0.
+    hold_ns(state, call) -> float, optional: for how long the KV blocks of a call that has ended stay pinned, 0 or more;
+        asked after `on_finish`.
 
     These observe, all optional: on_arrive(state, call): it waits from now on. on_admit(state, call): it waits no more;
     `call.admission` is of this admission. on_preempt(state, call): it is preempted, and waits again;
@@ -197,8 +198,8 @@ class SchedulingPolicy(Plugin):
     `call.generated_tokens` counts them already. It is called where `counts_tokens` is set.
 
     dynamic: ranks change while calls wait. All waiting calls are ranked at the beginning of each scheduling pass, and
-        the next one again before it is admitted: where the admissions of this pass have lifted it above another, it goes
-        back. Otherwise a call is ranked when it arrives and when it is preempted, after `on_arrive` or `on_preempt`.
+        the next one again before it is admitted: where the admissions of this pass have lifted it above another, it
+        goes back. Otherwise a call is ranked when it arrives and when it is preempted, after that hook.
     sees_hits: `call.hit_tokens` is looked up for `rank`.
     Raises InputError where there is an `on_tokens` that would not be called.
     """
