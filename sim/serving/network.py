@@ -52,7 +52,9 @@ class Network(NamedTuple):
     events: EventHeap  # transfers and timers
 
 
-def make_network(model, states, first_stage, stages, columns: int, copy, slots: int = 256, nodes: int = 4096) -> Network:
+def make_network(
+    model, states, first_stage, stages, columns: int, copy, slots: int = 256, nodes: int = 4096
+) -> Network:
     """A network at rest."""
     facts = np.zeros((slots, 10), np.int64)
     facts[:, NEXT_FREE] = np.arange(1, slots + 1)

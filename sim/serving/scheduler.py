@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.cost.step import add_step_chunk, step_attention_ns, tokens_ns
 from sim.kernels.compile import inlined, known_natural, subroutine
-from sim.kernels.rank_heap import pop, push, top
+from sim.kernels.rank_heap import peek, pop, push, rebuild, replace_first
 from sim.serving import record as r
 from sim.serving import state as s
 from sim.serving import tiers as t
@@ -49,55 +49,59 @@ def enqueue(engine, call):
 @subroutine
 def _rank_anew(engine):
     """Ask the policy again for the ranks of all that wait."""
-    waiting, aside = engine.waiting, engine.aside
-    count = 0
-    while waiting.size[0] > 0:
-        aside[count] = pop(waiting)
-        count += 1
-    for place in range(count):
-        call = known_natural(aside[place])
-        push(waiting, engine.scheduling.rank(engine.scheduling_state, call_view(engine, call)), call, call)
+    waiting = engine.waiting
+    for place in range(waiting.size[0]):
+        call = known_natural(waiting.call[place])
+        waiting.rank[place] = engine.scheduling.rank(engine.scheduling_state, call_view(engine, call))
+    rebuild(waiting)
 
 
 @inlined
-def _schedule(engine, call, new):
-    """Put so many tokens of a call into the batch."""
-    calls, count, sums = engine.calls, engine.count, engine.sums
-    filled = calls[call, s.FILLED]
-    calls[call, s.SCHEDULED] = new
-    count[s.BATCH_TOKENS] += new
-    count[s.BATCH_SEQUENCES] += 1
-    count[s.BATCH_OUTPUTS] += filled + new == calls[call, s.TOKENS]
-    if new == 1 and filled > 0:
-        sums[SEQUENCES] += 1.0
-        sums[TOKENS] += filled + 1
-        sums[WINDOWED] += min(np.float64(filled + 1), engine.step.window)
-        if engine.rules[s.HASHED]:
-            commit(engine, call, full_blocks(engine, call, filled))
-    else:
-        count[s.BATCH_PREFILLS] += 1
-        add_step_chunk(engine.step, engine.work_sums, np.float64(new), np.float64(filled))
-        if engine.rules[s.HASHED]:
-            commit(engine, call, full_blocks(engine, call, filled + new))
+def _commit_ahead(engine, call, new):
+    """Enter the blocks that a call completes with its next tokens. Of a token that is generated, a block follows when
+    the next one needs room: so that iterations taken in one go (`iteration.jump`) do the same in the same order.
+    """
+    if engine.rules[s.HASHED]:
+        filled = engine.calls[call, s.FILLED]
+        commit(engine, call, full_blocks(engine, call, filled if new == 1 and filled > 0 else filled + new))
 
 
-@inlined
-def _unschedule(engine, call):
-    """A call that is preempted leaves the batch. A batch is put together anew then, so that only its tokens matter."""
-    new = engine.calls[call, s.SCHEDULED]
-    engine.calls[call, s.SCHEDULED] = 0
-    return new
+@subroutine
+def _add_up(engine):
+    """What all that is in the batch comes to."""
+    calls, count, sums, step = engine.calls, engine.count, engine.sums, engine.step
+    for place in (s.BATCH_TOKENS, s.BATCH_OUTPUTS, s.BATCH_SEQUENCES, s.BATCH_PREFILLS, s.BATCH_LOADS):
+        count[place] = 0
+    sums[:] = 0.0
+    engine.work_sums[:, :] = 0.0
+    for place in range(count[s.RUNNING_NOW]):
+        call = known_natural(engine.running[place])
+        new, filled = calls[call, s.SCHEDULED], calls[call, s.FILLED]
+        if new == 0:
+            continue
+        count[s.BATCH_TOKENS] += new
+        count[s.BATCH_SEQUENCES] += 1
+        count[s.BATCH_OUTPUTS] += filled + new == calls[call, s.TOKENS]
+        count[s.BATCH_LOADS] += calls[call, s.PENDING]
+        if new == 1 and filled > 0:
+            sums[SEQUENCES] += 1.0
+            sums[TOKENS] += filled + 1
+            sums[WINDOWED] += min(np.float64(filled + 1), step.window)
+        else:
+            count[s.BATCH_PREFILLS] += 1
+            add_step_chunk(step, engine.work_sums, np.float64(new), np.float64(filled))
 
 
 @subroutine
 def _victim(engine):
     """Place of the running call that the policy gives up first; of equals the last admitted."""
-    worst, chosen = -np.inf, np.int64(0)
+    worst, latest_ns, chosen = -np.inf, -np.inf, np.int64(0)
     for place in range(engine.count[s.RUNNING_NOW]):
         call = known_natural(engine.running[place])
         rank = engine.scheduling.victim_rank(engine.scheduling_state, call_view(engine, call))
-        if rank >= worst:
-            worst, chosen = rank, np.int64(place)
+        arrival_ns = engine.work.arrival_ns[call]
+        if rank > worst or (rank == worst and arrival_ns >= latest_ns):
+            worst, latest_ns, chosen = rank, arrival_ns, np.int64(place)
     return chosen
 
 
@@ -112,6 +116,7 @@ def _preempt(engine, place, now_ns):
     count[s.PREEMPTED] += 1
     calls[call, s.PREEMPTIONS] += 1
     leave_phase(engine, call, now_ns, r.PREEMPTED)
+    calls[call, s.SCHEDULED] = 0
     blocks = calls[call, s.BLOCKS]
     swapped = engine.rules[s.SWAP_BLOCKS] > 0 and count[s.SWAP_USED] + blocks <= engine.rules[s.SWAP_BLOCKS]
     if swapped and len(tiers.held) > 1:
@@ -122,8 +127,8 @@ def _preempt(engine, place, now_ns):
         calls[call, s.FILLED] = 0
     give_up(engine, call)
     calls[call, s.STATUS] = s.WAITING
+    engine.scheduling.on_preempt(engine.scheduling_state, call_view(engine, call))
     enqueue(engine, call)
-    return call
 
 
 @subroutine
@@ -161,29 +166,11 @@ def _worth_loading(engine, call, near, run):
     if tokens < rules[s.MIN_LOAD] or run == near:
         return near
     if rules[s.LOAD_RULE] == SOONER:
-        filled = tokens_in(engine, call, near)
-        work_before = engine.work_sums.copy() if False else engine.work_sums
-        saved_ns = _compute_apart(engine, filled, tokens)
+        saved_ns = _compute_ns(engine, tokens_in(engine, call, near), tokens)
         if _load_tokens_ns(engine, near, run) >= saved_ns:
             engine.count[s.RECOMPUTED_INSTEAD] += tokens
             return near
-        return run if work_before is engine.work_sums else run
     return run
-
-
-@inlined
-def _compute_apart(engine, filled, new):
-    """As `_compute_ns`, with the sums of the batch at hand as they were."""
-    sums = engine.work_sums
-    kept = engine.work_kept
-    for row in range(sums.shape[0]):
-        for column in range(sums.shape[1]):
-            kept[row, column] = sums[row, column]
-    took_ns = _compute_ns(engine, filled, new)
-    for row in range(sums.shape[0]):
-        for column in range(sums.shape[1]):
-            sums[row, column] = kept[row, column]
-    return took_ns
 
 
 @subroutine
@@ -197,7 +184,8 @@ def _start_loads(engine, call, near, run, now_ns):
             blocks += engine.sources[position] == tier
         if blocks == 0:
             continue
-        engine.hit_tokens[call, tier] += blocks * each * (calls[call, s.PREEMPTIONS] == 0)
+        if calls[call, s.PREEMPTIONS] == 0:
+            engine.hit_tokens[call, tier] = blocks * each
         slot = open_transfer(network, LOAD, call, tier, 0, 0, now_ns)
         start(network, slot, blocks, now_ns)
         calls[call, s.PENDING] += 1
@@ -276,7 +264,8 @@ def _admit(engine, call, budget, now_ns):
         need = blocks_for(engine, call, target) - calls[call, s.BLOCKS] - near + unpinned_hits(engine, call, near)
         if need + rules[s.WATERMARK_BLOCKS] > free_blocks(tiers):
             return NO_BLOCKS
-    if fresh and calls[call, s.PREEMPTIONS] == 0 and rules[s.HASHED]:
+    if rules[s.HASHED] and not calls[call, s.COUNTED]:
+        calls[call, s.COUNTED] = 1
         count_found(engine, call)
     if rules[s.COMMIT_ALL] and fresh and rules[s.HASHED]:
         if not enter_prompt(engine, call):
@@ -284,19 +273,18 @@ def _admit(engine, call, budget, now_ns):
             return NO_BLOCKS
     elif near:
         use_hits(engine, call, near)
-    if fresh and calls[call, s.PREEMPTIONS] == 0:
-        engine.hit_tokens[call, 0] += tokens_in(engine, call, near)
     if not rules[s.RESERVATION] and not grow(engine, call, filled + (np.int64(0) if waits else new)):
-        release(engine, call)
-        engine.hit_tokens[call, 0] -= tokens_in(engine, call, near) * (calls[call, s.PREEMPTIONS] == 0)
+        if fresh:
+            release(engine, call)
         return NO_BLOCKS
+    if fresh and calls[call, s.PREEMPTIONS] == 0:
+        engine.hit_tokens[call, 0] = tokens_in(engine, call, near)
     if run > near:
         _start_loads(engine, call, near, run, now_ns)
     if waits:
         calls[call, s.FILLED] = tokens_in(engine, call, near)
         return LOADS
     calls[call, s.FILLED] = filled
-    engine.count[s.BATCH_LOADS] += calls[call, s.PENDING]
     if np.isnan(engine.times[call, s.FIRST_SCHEDULED]):
         engine.times[call, s.FIRST_SCHEDULED] = now_ns
     leave_phase(engine, call, now_ns, r.PREFILL)
@@ -313,7 +301,8 @@ def _run(engine, call, new):
     engine.running[count[s.RUNNING_NOW]] = call
     count[s.RUNNING_NOW] += 1
     engine.scheduling.on_admit(engine.scheduling_state, call_view(engine, call))
-    _schedule(engine, call, new)
+    calls[call, s.SCHEDULED] = new
+    _commit_ahead(engine, call, new)
 
 
 @inlined
@@ -337,8 +326,10 @@ def _make_way(engine, call, now_ns):
     for step in range(engine.count[s.RUNNING_NOW]):
         place = engine.count[s.RUNNING_NOW] - 1 - step
         running = known_natural(engine.running[place])
+        if engine.calls[running, s.PENDING] > 0:
+            continue
         if engine.scheduling.preempts(engine.scheduling_state, waiting, call_view(engine, running)):
-            new = _unschedule(engine, running)
+            new = engine.calls[running, s.SCHEDULED]
             _preempt(engine, place, now_ns)
             return new
     return np.int64(-1)
@@ -347,8 +338,7 @@ def _make_way(engine, call, now_ns):
 @subroutine
 def plan(engine, now_ns):
     """Put the batch of the next iteration together; whether there is anything in it."""
-    calls, count, rules, sums = engine.calls, engine.count, engine.rules, engine.sums
-    _clear_batch(engine)
+    calls, count, rules = engine.calls, engine.count, engine.rules
     budget, preempted, place = rules[s.MAX_TOKENS], False, np.int64(0)
     while place < count[s.RUNNING_NOW] and budget > 0:
         call = known_natural(engine.running[place])
@@ -360,7 +350,7 @@ def plan(engine, now_ns):
         while not gone and not rules[s.RESERVATION] and not grow(engine, call, calls[call, s.FILLED] + new):
             victim = _victim(engine)
             other = known_natural(engine.running[victim])
-            budget += _unschedule(engine, other)
+            budget += calls[other, s.SCHEDULED]
             _preempt(engine, victim, now_ns)
             preempted = True
             gone = other == call
@@ -368,12 +358,9 @@ def plan(engine, now_ns):
         if gone:
             break
         calls[call, s.SCHEDULED] = new
+        _commit_ahead(engine, call, new)
         budget -= new
         place += 1
-    for place in range(count[s.RUNNING_NOW]):
-        call = known_natural(engine.running[place])
-        if calls[call, s.SCHEDULED] > 0:
-            _schedule(engine, call, calls[call, s.SCHEDULED])
     blocked = 0
     if not preempted:
         blocked = _let_in(engine, budget, now_ns)
@@ -381,16 +368,8 @@ def plan(engine, now_ns):
     settled = engine.waiting.size[0] == 0 or blocked == 1 or count[s.RUNNING_NOW] == rules[s.MAX_SEQS]
     steady = engine.waiting.size[0] == 0 or not rules[s.DYNAMIC]
     count[s.WAITERS_FIXED] = settled and steady and not preempted
-    return count[s.BATCH_TOKENS] > 0 and sums[SEQUENCES] >= 0.0
-
-
-@inlined
-def _clear_batch(engine):
-    count = engine.count
-    for place in (s.BATCH_TOKENS, s.BATCH_OUTPUTS, s.BATCH_SEQUENCES, s.BATCH_PREFILLS, s.BATCH_LOADS):
-        count[place] = 0
-    engine.sums[:] = 0.0
-    engine.work_sums[:, :] = 0.0
+    _add_up(engine)
+    return count[s.BATCH_TOKENS] > 0
 
 
 @subroutine
@@ -401,7 +380,11 @@ def _let_in(engine, budget, now_ns):
     if rules[s.DYNAMIC] and budget > 0 and count[s.RUNNING_NOW] < rules[s.MAX_SEQS]:
         _rank_anew(engine)
     while engine.waiting.size[0] > 0 and budget > 0:
-        call = known_natural(top(engine.waiting))
+        call = known_natural(peek(engine.waiting))
+        if rules[s.DYNAMIC]:  # what this pass has let in may have lifted its rank
+            rank = engine.scheduling.rank(engine.scheduling_state, call_view(engine, call))
+            if replace_first(engine.waiting, rank) != call:
+                continue
         if count[s.RUNNING_NOW] == rules[s.MAX_SEQS]:
             freed = _make_way(engine, call, now_ns)
             if freed < 0:
