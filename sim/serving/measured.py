@@ -23,7 +23,6 @@ import csv
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,67 +32,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.choice import Choice
 from sim.errors import InputError
-from sim.serving.options import ServingOptions
-from sim.streams import without_compression
+from sim.serving.measured_dataset import Wanted, find_dataset
+from sim.serving.measured_engine import Engine, Meta, engine_of, text_of
 from sim.trace import Calls, Trace
 
 ARRIVALS = ("queued", "client")
 _S = 1e9
 _SAME_CLOCK_S = 1e5  # a call takes less than a day; clocks further apart are two clocks
-_MOST_BYTES = 1 << 30  # of any one file
 _MISSING = object()
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What the engine was told, and what it made of that. None: the folder does not say.
-
-    num_gpu_blocks: as vLLM counts them; it never hands out one of them, its null block. assumed: the settings that no
-    file says and that are vLLM v1's defaults here.
-    """
-
-    version: str | None
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int | None
-    num_gpu_blocks: int | None
-    block_tokens: int
-    prefix_caching: bool
-    memory_utilization: float | None
-    tensor_parallel: int
-    pipeline_parallel: int
-    data_parallel: int
-    dtype: str | None
-    kv_cache_dtype: str | None
-    enforce_eager: bool | None
-    async_scheduling: bool
-    reserve_full_prompt: bool
-    chunked_prefill: bool
-    long_prefill_token_threshold: int
-    watermark: float
-    policy: str
-    assumed: tuple[str, ...]
-
-    def options(self, prefix_caching: bool | None = None) -> ServingOptions:
-        """The engine as ours is told of it. prefix_caching: None for as it was; False where no hashes are known."""
-        return ServingOptions(
-            block_tokens=self.block_tokens,
-            max_num_seqs=self.max_num_seqs,
-            max_num_batched_tokens=self.max_num_batched_tokens,
-            chunked_prefill=self.chunked_prefill,
-            long_prefill_token_threshold=self.long_prefill_token_threshold,
-            max_model_len=self.max_model_len,
-            reserve_full_prompt=self.reserve_full_prompt,
-            watermark=self.watermark,
-            prefix_caching=self.prefix_caching if prefix_caching is None else prefix_caching,
-            scheduling=Choice(self.policy),
-            async_scheduling=self.async_scheduling,
-            tensor_parallel=self.tensor_parallel,
-            memory_utilization=0.9 if self.memory_utilization is None else self.memory_utilization,
-            kv_blocks=None if self.num_gpu_blocks is None else self.num_gpu_blocks - 1,
-        )
 
 
 class Requests(NamedTuple):
@@ -201,7 +148,9 @@ class Measured:
         when = requests.arrival_ns if arrivals == "queued" else requests.client_arrival_ns
         order = np.argsort(when, kind="stable")
         arrival_ns = when[order] - when[order[0]]
-        dataset, path, warning = _dataset(self)
+        lengths = (requests.line, requests.input_tokens, requests.output_tokens)
+        wanted = Wanted(self.folder, self.dataset_path, self.dataset_sha256, *lengths)
+        dataset, path, warning = find_dataset(wanted, self.engine.block_tokens)
         line = requests.line[order]
         inputs, outputs = requests.input_tokens[order], requests.output_tokens[order]
         if dataset is None:
@@ -232,7 +181,7 @@ def load_measured(folder: str | os.PathLike) -> Measured:
         raise InputError(
             "no such folder of a measured run", value=str(folder), expected=f"one with {_REQUESTS} and {_META}"
         )
-    meta = _Meta(folder / _META)
+    meta = Meta(folder / _META)
     requests, first_sent_s = _requests(folder / _REQUESTS)
     told = meta.optional(int, "num_requests")
     if told is not None and told != requests.line.size:
@@ -241,7 +190,7 @@ def load_measured(folder: str | os.PathLike) -> Measured:
     return Measured(
         folder=folder,
         model=meta.needed(str, "model", "engine_kwargs.model", "resolved_config.model_config.model"),
-        engine=_engine(meta),
+        engine=engine_of(meta),
         requests=requests,
         series=_series(folder / _SERIES),
         series_start_ns=_start_ns(meta, first_sent_s),
@@ -257,120 +206,7 @@ _REQUESTS, _META, _SERIES = "requests.jsonl", "meta.json", "timeseries.csv"
 # ----------------------------------------------------------------------------------------------------------- meta.json
 
 
-class _Meta:
-    """meta.json by dotted names. What the engine resolved is asked for before what it was told."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.assumed: list[str] = []
-        try:
-            self.data = json.loads(_text(path))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"not JSON: {' '.join(str(error).split())[:120]}", file=path) from error
-        if not isinstance(self.data, dict):
-            raise InputError("not a JSON object", file=path, value=self.data)
-
-    def needed(self, kind: type, *names: str) -> Any:
-        value = self.optional(kind, *names)
-        if value is None:
-            field = " or ".join(names)
-            raise InputError("missing field", file=self.path, value=field, candidates=_names(self.data, names[0]))
-        return value
-
-    def optional(self, kind: type, *names: str) -> Any:
-        """The first of these that is there and is not null."""
-        for name in names:
-            value = self._at(name)
-            if value is not None:
-                return self._checked(name, value, kind)
-        return None
-
-    def assumable(self, default: Any, *names: str) -> Any:
-        value = self.optional(type(default), *names)
-        if value is None:
-            self.assumed.append(f"{names[0].rpartition('.')[2]}: {default}")
-            return default
-        return value
-
-    def _at(self, name: str) -> Any:
-        value = self.data
-        for key in name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
-
-    def _checked(self, name: str, value: Any, kind: type) -> Any:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        good = {int: whole and value >= 0, float: whole or isinstance(value, float)}.get(kind, isinstance(value, kind))
-        if not good or (kind is float and not 0 <= value < math.inf):
-            raise InputError("bad value", file=self.path, field=name, value=value, expected=_KINDS[kind])
-        return float(value) if kind is float else value
-
-
-_KINDS = {
-    int: "a whole number, 0 or more",
-    float: "a finite number, 0 or more",
-    str: "text",
-    bool: "true or false",
-    dict: "names and values",
-}
-
-
-def _names(data: dict, name: str) -> list[str]:
-    """The names beside a dotted one that is not there."""
-    parent: Any = data
-    for key in name.split(".")[:-1]:
-        parent = parent.get(key, {}) if isinstance(parent, dict) else {}
-    return list(parent) if isinstance(parent, dict) else []
-
-
-def _engine(meta: _Meta) -> Engine:
-    told, cache = "engine_kwargs", "resolved_config.cache_config"
-    scheduler, parallel, model = (f"resolved_config.{name}_config" for name in ("scheduler", "parallel", "model"))
-    settings = {
-        "version": meta.optional(str, "vllm_version", "version"),
-        "max_num_seqs": meta.needed(int, f"{scheduler}.max_num_seqs", f"{told}.max_num_seqs"),
-        "max_num_batched_tokens": meta.needed(
-            int, f"{scheduler}.max_num_batched_tokens", f"{told}.max_num_batched_tokens"
-        ),
-        "max_model_len": meta.optional(int, f"{model}.max_model_len", f"{told}.max_model_len"),
-        "num_gpu_blocks": meta.optional(int, "kv_cache.num_gpu_blocks", f"{cache}.num_gpu_blocks"),
-        "block_tokens": meta.assumable(16, "kv_cache.block_size", f"{cache}.block_size", f"{told}.block_size"),
-        "prefix_caching": meta.assumable(
-            True,
-            "kv_cache.enable_prefix_caching",
-            f"{cache}.enable_prefix_caching",
-            f"{told}.enable_prefix_caching",
-        ),
-        "memory_utilization": meta.optional(
-            float,
-            "kv_cache.gpu_memory_utilization",
-            f"{cache}.gpu_memory_utilization",
-            f"{told}.gpu_memory_utilization",
-        ),
-        "tensor_parallel": meta.assumable(1, f"{parallel}.tensor_parallel_size", f"{told}.tensor_parallel_size"),
-        "pipeline_parallel": meta.optional(int, f"{parallel}.pipeline_parallel_size", f"{told}.pipeline_parallel_size")
-        or 1,
-        "data_parallel": meta.optional(int, f"{parallel}.data_parallel_size", f"{told}.data_parallel_size") or 1,
-        "dtype": _bare_dtype(meta.optional(str, f"{model}.dtype", f"{told}.dtype")),
-        "kv_cache_dtype": meta.optional(str, f"{cache}.cache_dtype", f"{told}.kv_cache_dtype"),
-        "enforce_eager": meta.optional(bool, f"{model}.enforce_eager", f"{told}.enforce_eager"),
-        "async_scheduling": meta.assumable(True, f"{scheduler}.async_scheduling", f"{told}.async_scheduling"),
-        "reserve_full_prompt": meta.assumable(
-            True, f"{scheduler}.scheduler_reserve_full_isl", f"{told}.scheduler_reserve_full_isl"
-        ),
-        "chunked_prefill": meta.assumable(
-            True, f"{scheduler}.enable_chunked_prefill", f"{told}.enable_chunked_prefill"
-        ),
-        "long_prefill_token_threshold": meta.optional(int, f"{scheduler}.long_prefill_token_threshold") or 0,
-        "watermark": meta.optional(float, f"{scheduler}.watermark") or 0.0,
-        "policy": meta.assumable("fcfs", f"{scheduler}.policy", f"{told}.scheduling_policy"),
-    }
-    if settings["block_tokens"] == 0:
-        raise InputError("bad value", file=meta.path, field="block_size", value=0, expected="at least 1")
-    return Engine(**settings, assumed=tuple(meta.assumed))
-
-
-def _start_ns(meta: _Meta, first_sent_s: float | None) -> float | None:
+def _start_ns(meta: Meta, first_sent_s: float | None) -> float | None:
     """When the run started, counted from the first call, both as the wall clock has it."""
     started = meta.optional(str, "started_at")
     if started is None or first_sent_s is None:
@@ -382,10 +218,6 @@ def _start_ns(meta: _Meta, first_sent_s: float | None) -> float | None:
     start = start if start.tzinfo else start.replace(tzinfo=UTC)
     before_s = first_sent_s - start.timestamp()
     return -before_s * _S if 0 <= before_s < _SAME_CLOCK_S else None
-
-
-def _bare_dtype(text: str | None) -> str | None:
-    return None if text is None else text.removeprefix("torch.")
 
 
 # ------------------------------------------------------------------------------------------------------ requests.jsonl
@@ -429,7 +261,7 @@ def _requests(path: Path) -> tuple[Requests, float | None]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -525,7 +357,7 @@ def _check_stages(path: Path, calls: list[dict[str, Any]], stages: dict[str, np.
 def _series(path: Path) -> Series | None:
     if not path.exists():
         return None
-    rows = list(csv.reader(_text(path).splitlines()))
+    rows = list(csv.reader(text_of(path).splitlines()))
     if len(rows) < 2:
         raise InputError("no rows", file=path, expected="a header, and a row a second")
     header, columns = [name.strip() for name in rows[0]], {}
@@ -558,97 +390,3 @@ def _cell(path: Path, number: int, row: list[str], at: int, name: str) -> float:
     if not 0 <= value < math.inf:
         raise InputError("bad number", file=path, line=number, field=name, value=text, expected="a number, 0 or more")
     return value
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError("too large", file=path, value=path.stat().st_size, expected=f"at most {_MOST_BYTES} bytes")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read the measured run: {error.strerror or error}", file=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 text: {error.reason}", file=path) from error
-
-
-# --------------------------------------------------------------------------------------------------------- the dataset
-
-
-def _dataset(measured: Measured) -> tuple[Trace | None, Path | None, str | None]:
-    """(the dataset's prompts as a trace, its file, warning)."""
-    from sim.trace_loading import load_trace
-
-    refused = []
-    for path in _candidates(measured):
-        try:
-            trace = load_trace(path, "token_ids", {"block_tokens": measured.engine.block_tokens}, needs=())
-        except InputError as error:
-            refused.append(str(error))
-            continue
-        why = _disagreement(trace.calls, measured.requests)
-        if why is None:
-            return trace, path, None
-        refused.append(f"{path}: {why}")
-    if measured.dataset_path is None:
-        return None, None, f"{_META} names no dataset, so that prompts have no hashes and nothing is found in the cache"
-    looked = "; ".join(refused) or "no file of that name beside the folder or in MEMHIER_TRACE_PATH"
-    name = Path(measured.dataset_path).name
-    return (
-        None,
-        None,
-        f"without the dataset {name} ({looked}), prompts have no hashes and nothing is found in the cache",
-    )
-
-
-def _candidates(measured: Measured) -> Iterator[Path]:
-    """Files that may be the dataset, the surest first, each once."""
-    seen: set[Path] = set()
-    for path in (*_catalogued(measured.dataset_sha256), *_named_alike(measured)):
-        if path.resolve() not in seen:
-            seen.add(path.resolve())
-            yield path
-
-
-def _catalogued(sha256: str | None) -> Iterator[Path]:
-    from sim import catalog
-
-    for name, entry in catalog.entries().items():
-        if sha256 is not None and entry.sha256 == sha256:
-            found = catalog.find(name)
-            if found is not None:
-                yield found
-
-
-def _named_alike(measured: Measured) -> list[Path]:
-    """Those whose plain name is the dataset's, or begins it, or is begun by it; the most alike first."""
-    if measured.dataset_path is None:
-        return []
-    wanted = _plain_name(re.split(r"[\\/]", measured.dataset_path)[-1])
-    folders = [Path(folder) for folder in os.environ.get("MEMHIER_TRACE_PATH", "").split(os.pathsep) if folder]
-    found = []
-    for folder in (measured.folder, measured.folder.resolve().parent, *folders):
-        for path in sorted(folder.glob("*.jsonl*")) if folder.is_dir() else ():
-            name = _plain_name(path.name)
-            alike = wanted and name and (name.startswith(wanted) or wanted.startswith(name))
-            if alike and path.name != _REQUESTS and path.is_file():
-                found.append((abs(len(name) - len(wanted)), path))
-    return [path for _, path in sorted(found, key=lambda pair: pair[0])]
-
-
-def _plain_name(file_name: str) -> str:
-    """Letters and digits alone: "sharegpt-llama-3.1-8b.jsonl.zst" is "sharegptllama318b"."""
-    return re.sub(r"[^a-z0-9]", "", without_compression(file_name.lower()).removesuffix(".jsonl"))
-
-
-def _disagreement(calls: Calls, requests: Requests) -> str | None:
-    """Why these are not the prompts of the run; it may have had the first of a longer dataset."""
-    n = requests.line.size
-    if len(calls.input_tokens) < n:
-        return f"{len(calls.input_tokens)} calls for {n}"
-    lengths = ((calls.input_tokens, requests.input_tokens), (calls.output_tokens, requests.output_tokens))
-    for theirs, ours in lengths:
-        differ = np.flatnonzero(theirs[requests.line] != ours)
-        if differ.size:
-            line = int(requests.line[differ].min())
-            return f"the lengths of call {line + 1} are others"
-    return None
