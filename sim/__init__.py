@@ -26,6 +26,7 @@ _PLACES = {
         "NO_BLOCK",
         "AdmissionPolicy",
         "Allocator",
+        "Call",
         "Context",
         "DeviceModel",
         "EventModel",
@@ -33,6 +34,7 @@ _PLACES = {
         "OffloadPolicy",
         "PrefetchPolicy",
         "Request",
+        "SchedulingPolicy",
     ),
     "sim.kernels.compile": ("kernel", "subroutine", "inlined"),
     "sim.kernels.linked_list": (
