@@ -46,6 +46,8 @@ REAL = {  # as the systems' documentation lists them
     "kvbm": "DYN_KVBM_CPU_CACHE_GB DYN_KVBM_DISK_CACHE_GB DYN_KVBM_DISABLE_DISK_OFFLOAD_FILTER",
 }
 EVERY = [(name, option) for name in presets.names() for option in presets.preset(name).options]
+_SCHEDULED = {"priority", "longest_prefix", "prefix_groups"} <= set(registry.names(registry.SCHEDULING))
+scheduled = pytest.mark.skipif(not _SCHEDULED, reason="not all scheduling policies that presets name are here")
 
 
 @pytest.fixture
@@ -131,6 +133,7 @@ TRIED = (
 )
 
 
+@scheduled
 @pytest.mark.parametrize("name", presets.names())
 def test_none_is_ignored(name):
     """What is not modelled is refused; what is has values that come to different things, or allows but one value."""
@@ -150,6 +153,7 @@ def test_none_is_ignored(name):
 # --- what each sets --------------------------------------------------------------------------------------------------
 
 
+@scheduled
 def test_vllm(load):
     alone = load("vllm", "hbm")
     ours = ServingOptions(block_tokens=16, load_failure="fail", store_outputs=False, copy_blocks=1)
@@ -184,6 +188,7 @@ def test_vllm(load):
     load("vllm", spec_name="TieringOffloadingSpec")
 
 
+@scheduled
 def test_sglang(load):
     options = load("sglang")
     pool = int(0.88 * 80 * GIB - operators.weight_bytes(load_model("llama31_8b")))
@@ -199,7 +204,7 @@ def test_sglang(load):
             "hicache_write-policy": "write_through_selective",
             "hicache-storage-prefetch-policy": "timeout",
             "prefetch_timeout_base": 0.5,
-            "schedule-policy": "lpm" if hasattr(registry, "SCHEDULING") else "fcfs",
+            "schedule-policy": "lpm",
             "disable-radix-cache": False,
         },
     )

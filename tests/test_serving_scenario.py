@@ -22,6 +22,7 @@ from sim.llm import operators
 from sim.llm.models import load_model
 from sim.profile import load_profile, system_names
 from sim.scenario import load_scenario
+from sim.serving.building import activation_bytes
 from sim.serving.option_values import OPTIONS
 from sim.serving.options import KvTier, ServingOptions
 from sim.serving.scenario import check_serving_file, load_calls, load_serving_scenario, with_eviction
@@ -204,11 +205,8 @@ SEQS = "max_num_seqs: 128"
         ("write_back", "write_bck", "unknown offload policy 'write_bck'; did you mean 'write_back'?"),
         ("{eviction: lru}", "{offload: write_back}", "offload of the first tier, in which every block is computed"),
         ("{eviction: lru}", "{admission: always}", "admission of the first tier, in which every block is computed"),
-        (
-            "{eviction: lru}",
-            "{capacity: 70 GiB}",
-            "what weights leave is less, 57.04 GiB: capacity of the KV cache '70 GiB'",
-        ),
+        ("{eviction: lru}", "{capacity: 16 GiB}", "14.96 GiB, but of tier 'hbm', 16 GiB, the engine has 90%"),
+        (SEQS, "memory_utilization: 0.19", "leave no room for one KV block"),
         (SEQS, "max_num_seqs: 4096", "too few tokens in a batch: 2048; expected at least max_num_seqs, 4096"),
         (
             SEQS,
@@ -302,7 +300,10 @@ def test_a_model_fits_where_its_weights_do(tmp_path_factory, model, devices, sha
     (folder / "small.yaml").write_text(ALONE, encoding="utf-8")
     overrides = {"serving.model": model}
     overrides |= {"serving.options.tensor_parallel": devices, "serving.options.memory_utilization": share}
-    fits = operators.weight_bytes(load_model(model), devices) < share * (80 << 30)
+    shape, block_tokens = load_model(model), 1
+    options = ServingOptions(tensor_parallel=devices, memory_utilization=share, max_num_seqs=128)
+    needed = operators.weight_bytes(shape, devices) + activation_bytes(shape, options)
+    fits = needed + block_tokens * operators.kv_bytes_per_token(shape, devices) <= share * (80 << 30)
     try:
         load_serving_scenario(folder / "small.yaml", overrides)
         assert fits
@@ -343,7 +344,7 @@ def test_overrides_are_read_as_the_file_would_be(write):
         write(GOOD),
         {
             "serving.options.max_num_seqs": "64",
-            "serving.options.scheduling": "priority",
+            "serving.options.scheduling": {"policy": "fcfs"},
             "serving.options.allocator.alignment_bytes": "8 KiB",
             "serving.tiers.dram.capacity": "64 GiB",
             "serving.tiers.dram.eviction.small_ratio": "0.3",
@@ -356,7 +357,7 @@ def test_overrides_are_read_as_the_file_would_be(write):
         seed=5,
     )
     options = scenario.options
-    assert options.max_num_seqs == 64 and options.scheduling.name == "priority"
+    assert options.max_num_seqs == 64 and options.scheduling.name == "fcfs"
     assert options.allocator == Choice("first_fit", {"alignment_bytes": 8192})
     assert [tier.name for tier in options.tiers] == ["hbm", "dram", "ssd"]
     assert options.tiers[1].eviction.parameters == {"small_ratio": 0.3}

@@ -212,22 +212,23 @@ def _cluster_errors(checked: Checked) -> Iterator[InputError]:
 # --- the model on its accelerators -----------------------------------------------------------------------------------
 
 
-def kv_bytes(
-    model: Model | None, profile: Profile | None, tiers: tuple[str, ...], settled: Mapping[str, Any]
-) -> int | None:
-    """Bytes of one accelerator's first tier that weights, and activations where their size is given, leave to the KV
-    cache; None where model or tier are not known, or nothing is left.
+def kv_bytes(model: Model | None, first_bytes: int | None, settled: Mapping[str, Any]) -> int | None:
+    """Bytes of one accelerator that weights and activations leave to the KV cache; None where that is not known, or
+    nothing is left. first_bytes: of the first tier; settled: fields of ServingOptions.
     """
-    tier = next((tier for tier in profile.tiers if tiers and tier.name == tiers[0]), None) if profile else None
-    if model is None or tier is None:
+    from sim.serving.building import activation_bytes
+
+    if model is None or first_bytes is None:
         return None
-    defaults = ServingOptions()
-    share = settled.get("memory_utilization", defaults.memory_utilization)
+    options = ServingOptions(**settled)
+    activations = options.activation_bytes
     try:
-        weights = operators.weight_bytes(model, settled.get("tensor_parallel", defaults.tensor_parallel))
+        weights = operators.weight_bytes(model, options.tensor_parallel)
     except InputError:  # told where options are checked
         return None
-    left = int(share * tier.device.capacity_bytes - weights - (settled.get("activation_bytes") or 0))
+    if activations is None:
+        activations = activation_bytes(model, options)
+    left = int(first_bytes * options.memory_utilization) - round(weights) - activations
     return left if left > 0 else None
 
 
@@ -246,21 +247,20 @@ def _model_errors(checked: Checked) -> Iterator[InputError]:
 
 
 def _memory_errors(checked: Checked, tier: Tier) -> Iterator[InputError]:
+    from sim.serving.building import memory_of
+
     options, model = checked.options, checked.parts.model
-    usable = options.memory_utilization * tier.device.capacity_bytes
+    there = options.tiers[0].capacity_bytes or tier.device.capacity_bytes
     weights = operators.weight_bytes(model, options.tensor_parallel)
     needed = weights + (options.activation_bytes or 0)
-    told = (
-        f"of tier {tier.name!r}, {units.format_bytes(tier.device.capacity_bytes, 4)}, "
-        f"the engine has {options.memory_utilization:.0%}"
-    )
-    if needed >= usable:
+    if needed >= options.memory_utilization * there:
         each = f" on each of {options.tensor_parallel}" if options.tensor_parallel > 1 else ""
-        problem = f"model {model.name!r} does not fit: {units.format_bytes(int(needed), 4)}{each}, but {told}"
+        used = f"of tier {tier.name!r}, {units.format_bytes(there, 4)}, the engine has {options.memory_utilization:.0%}"
+        problem = f"model {model.name!r} does not fit: {units.format_bytes(int(needed), 4)}{each}, but {used}"
         expected = "more tensor_parallel, or a device with more memory"
         yield checked.document.error(problem, ("serving", "model"), expected=expected)
         return
-    first = options.tiers[0].capacity_bytes
-    if first is not None and first > usable - needed:
-        problem = f"what weights leave is less, {units.format_bytes(int(usable - needed), 4)}: capacity of the KV cache"
-        yield checked.error(problem, "tiers", 0, "capacity_bytes", value=units.format_bytes(first, 4))
+    try:
+        memory_of(checked.profile, options, model, options.block_tokens or 1)
+    except InputError as error:
+        yield moved(checked.document, error, ("serving", "model"))

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from sim import registry, units
-from sim.choice import Choice, parse_choice
 from sim.errors import InputError
 from sim.scenario_schema import choice_of, is_number, whole_number
 from sim.serving import options as names
@@ -69,16 +68,6 @@ def within(low: float, high: float, open_low: bool = False, open_high: bool = Fa
     return check
 
 
-def scheduling(value: object) -> Choice:
-    """A scheduling policy; only its syntax where no policies of that kind are registered."""
-    kind = getattr(registry, "SCHEDULING", None)
-    if kind is not None:
-        return choice_of(value, kind)
-    if not isinstance(value, str):
-        raise InputError("wrong shape", value=value, expected="the name of a scheduling policy")
-    return parse_choice(value)
-
-
 def _optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
     return lambda value: None if value is None else check(value)
 
@@ -103,7 +92,7 @@ OPTIONS: dict[str, Callable[[object], Any]] = {
     "swap_bytes": size,
     "reservation": one_of(names.RESERVATIONS),
     "allocator": partial(choice_of, kind=registry.ALLOCATOR),
-    "scheduling": scheduling,
+    "scheduling": partial(choice_of, kind=registry.SCHEDULING),
     "prediction_error": within(0, 10),
     "async_scheduling": flag,
     "tensor_parallel": whole_number(1, _MOST_DEVICES),

@@ -24,7 +24,7 @@ LOAD_FAILURES = ("recompute", "fail")
 class KvTier:
     """One tier of the KV cache, by the name of a tier of the system.
 
-    capacity_bytes: of one accelerator's share; None: all of the device (of G1: what weights and activations leave).
+    capacity_bytes: of one accelerator's share; None: all of the device. Of G1, with weights and activations.
     offload: how blocks of the tier above come down into this one (of G1 it says nothing). evict_trigger: share of the
     capacity at which eviction begins; evict_ratio: share of the capacity that it then frees at once; with 1 and 0 a
     block leaves for each that enters. drive_writes_per_day, endurance_years are the device's.

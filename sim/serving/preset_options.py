@@ -223,9 +223,7 @@ _VLLM = Preset(
         Option("blocks_per_chunk", "copy_blocks", _as("copy_blocks"), 1, _VLLM_OFFLOAD),
         Option("secondary_tiers", "tiers are listed in `serving.tiers`, by the system's names"),
         Option("max_tracker_size", "lookups are counted of every block, however many there are"),
-        Option(
-            "cache_policy_module_path", "`eviction` of a tier takes any policy of memhier or of a package beside it"
-        ),
+        Option("cache_policy_module_path", "`eviction` of a tier takes any policy, those of other packages, too"),
         Option("spec_module_path", "there is one way of offloading, which the options of a tier describe"),
     ),
     fixed=((("options", "overlap"), "async", _VLLM_OFFLOAD),),

@@ -325,7 +325,7 @@ def _settled(
     facts = presets.Facts(
         kinds=tuple(_kind(profile, name) for name in tiers),
         layers=found.model.layers if found.model else 1,
-        kv_bytes=lambda settled: consistency.kv_bytes(found.model, profile, tiers, settled),
+        kv_bytes=lambda settled: consistency.kv_bytes(found.model, _first_bytes(document, profile, tiers), settled),
     )
     settled, faults = presets.settle(chosen, _part(document, "options"), facts)
     errors = [
@@ -346,6 +346,18 @@ def _tier_names(document: Document, profile: Profile | None) -> tuple[str, ...]:
     if listed or profile is None:
         return tuple(listed)
     return (consistency.first_tier(profile),)
+
+
+def _first_bytes(document: Document, profile: Profile | None, tiers: tuple[str, ...]) -> int | None:
+    """Capacity of the first tier, as said or else of its device; None where there is no such tier."""
+    if profile is None or not tiers or tiers[0] not in [tier.name for tier in profile.tiers]:
+        return None
+    said = _part(document, "tiers").get(tiers[0])
+    capacity = said.get("capacity") if isinstance(said, dict) else None
+    try:
+        return profile.tier(tiers[0]).device.capacity_bytes if capacity is None else units.parse_bytes(capacity)
+    except InputError:  # told where the tier is checked
+        return None
 
 
 def _kind(profile: Profile | None, name: str) -> str:
