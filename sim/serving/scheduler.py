@@ -28,10 +28,10 @@ from sim.serving.blocks import (
     unpinned_hits,
     use_hits,
 )
-from sim.serving.calls import call_view, enter_phase, leave_phase, set_blocked
+from sim.serving.calls import call_view, leave_phase, set_blocked
 from sim.serving.iteration import SEQUENCES, TOKENS, WINDOWED, end_hold, give_up
-from sim.serving.network import HANDED, LOAD, SWAP_IN, SWAP_OUT, add_block, open_transfer, start
-from sim.serving.tiers import free_blocks, make_room
+from sim.serving.network import HANDED, LOAD, SWAP_IN, SWAP_OUT, open_transfer, start
+from sim.serving.tiers import free_blocks
 
 ADMITTED, NO_BLOCKS, NO_BUDGET, LOADS = range(4)  # what became of the first waiting call
 ALWAYS, SOONER, NEVER = range(3)  # LOAD_RULE
