@@ -3,7 +3,7 @@ needed (BatchLLM: Zheng et al., "Optimizing Large Batched LLM Inference with Glo
 Throughput-oriented Token Batching", 2024).
 
 A group is the waiting calls whose prompts begin with the same block; a call without hashes is one of its own. A group
-that has begun goes on until none of its calls waits, those included that arrive meanwhile; preempted calls go before all
+that has begun goes on until none of its calls waits, also of those that arrive meanwhile; preempted calls go before all
 others. Which group begins next, `order` says: `decode_ratio`, that with the most predicted tokens for each prompt
 token, so that its decoding overlaps the prefill of those after it (the paper's); `size`, that with the most calls;
 `arrival`, that which came first. Equal ones begin in order of arrival, and in a group calls go in that order, too.

@@ -8,7 +8,7 @@ prediction has none left. Where blocks run out, the running call that would go l
 waiting call that finds no room takes the place of a running one that would go after it. S3 (Jin et al., NeurIPS 2023)
 predicts lengths, too, but to pack memory by them.
 
-aging_tokens_per_s: so many tokens less a call counts for each second that it waits, so that long ones do not starve; 0:
+aging_tokens_per_s: a call counts so many tokens less for each second that it waits, so that long ones do not starve; 0:
 never. Of two calls that wait, both age alike: that is the same as counting more for each second that a call came later,
 and ranks need not be told anew.
 """
