@@ -187,7 +187,8 @@ class SchedulingPolicy(Plugin):
     victim_rank(state, call) -> float, optional: of a running call, asked where blocks run out: the highest is
         preempted, of equals the last that arrived, then the highest index. Without it: the last that was admitted.
     preempts(state, waiting, running) -> bool, optional: whether the waiting call that is next, but finds no room, takes
-        the place of this running one. Of two calls, one at most may preempt the other.
+        the place of this running one; asked of the last that was admitted first. Of two calls, one at most may preempt
+        the other, and one that was preempted ranks behind the one that took its place.
     hold_ns(state, call) -> float, optional: for how long the KV blocks of a call that has ended stay pinned, 0 or more;
         where its program's next call arrives before that is over, until that call is admitted. Asked after `on_finish`.
 

@@ -101,7 +101,7 @@ class Server:
 
     def run(self) -> Server:
         coming = sorted(self.jobs, key=lambda job: (job.arrival_ns, job.index))[::-1]
-        steps = 100 * len(self.jobs) + sum(job.input_tokens + 10 * job.output_tokens for job in self.jobs)
+        steps = 100 * sum(1 + job.input_tokens + job.output_tokens for job in self.jobs)
         while coming or self.waiting or self.running:
             if not (self.waiting or self.running):
                 self.now_ns = max(self.now_ns, coming[-1].arrival_ns)
@@ -153,7 +153,7 @@ class Server:
     def give_way(self, job: Job) -> bool:
         """Whether a running call was preempted for one that waits."""
         waiting = job.call(self.now_ns)
-        for other in sorted(self.running, key=self.victim_order, reverse=True):
+        for other in sorted(self.running, key=lambda job: -job.admission):
             running = other.call(self.now_ns)
             if truth(self.ask("preempts", waiting, running), "preempts"):
                 if truth(self.ask("preempts", running, waiting), "preempts"):
@@ -161,6 +161,9 @@ class Server:
                         f"preempts is true of calls {job.index} and {other.index} both ways ({self.case.name})"
                     )
                 self.preempt(other)
+                if self.first_waiting() is other:
+                    told = f"call {job.index} preempts call {other.index}, which then ranks before it"
+                    raise Broken(f"{told}: they would do so for ever ({self.case.name})")
                 return True
         return False
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sim import registry
 from sim.errors import InputError
+from sim.kernels.compile import kernel, plain
 from sim.policy import Context, make_call
 from sim.scheduling_testing import CASES, Case, Job, Server, context, random_jobs, serve
 from sim.testing import CheckFailed, PythonHooks, check_policy
@@ -368,6 +369,10 @@ def both_ways(state, waiting, running):
     return True
 
 
+def later(state, waiting, running):
+    return waiting.arrival_ns > running.arrival_ns
+
+
 def negative(state, call):
     return -1.0
 
@@ -406,6 +411,7 @@ def counts_questions(state, call):
     [
         (lambda: replace(FCFS, name="wrong", rank=nan_rank), "rank returned nan; expected a finite number"),
         (lambda: replace(FCFS, name="wrong", preempts=both_ways), "preempts is true of calls .* both ways"),
+        (lambda: replace(FCFS, name="wrong", preempts=later), "call .* preempts call .*, which then ranks before it"),
         (lambda: replace(FCFS, name="wrong", hold_ns=negative), "hold_ns returned -1.0; expected 0 or more"),
         (lambda: replace(FCFS, name="wrong", rank=young), "while call .* waited, but dynamic is False"),
         (lambda: replace(FCFS, name="wrong", rank=by_hits), "rank reads call.hit_tokens, but sees_hits is False"),
@@ -436,3 +442,29 @@ def test_ranks_that_change_with_time_are_asked_for_anew():
     assert check_policy(replace(FCFS, name="youngest", rank=young, dynamic=True)).kind == "scheduling"
     order = admitted(serve(replace(FCFS, name="oldest", rank=young, dynamic=True), random_jobs(), ONE))
     assert all(a < b for a, b in pairwise(order))
+
+
+@kernel
+def asked_by_an_engine(policy, state, call, other):
+    """As an engine asks: by the hooks of a plugin whose type it is compiled for."""
+    policy.on_arrive(state, call)
+    rank = np.float64(policy.rank(state, call))
+    policy.on_admit(state, call)
+    policy.on_tokens(state, call, 3)
+    taken = policy.preempts(state, other, call)
+    victim = np.float64(policy.victim_rank(state, call))
+    policy.on_preempt(state, call)
+    policy.on_admit(state, call)
+    policy.on_finish(state, call)
+    return rank, victim, taken, np.float64(policy.hold_ns(state, call))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_calls_the_hooks_of_a_plugin(name):
+    policy = policy_named(name)
+    told = Context(1, 4, calls=2, tenants=2, programs=1)
+    call = make_call(0, 5.0, 5.0, 7, 9.0, 2, 3, 1, 1, 2, 0, 4.0, True, 0, 0)
+    other = make_call(1, 5.0, 1.0, 7, 2.0)
+    compiled = asked_by_an_engine(policy, policy.make_state(told), call, other)
+    in_python = plain(asked_by_an_engine)(policy, policy.make_state(told), call, other)
+    assert compiled == in_python

@@ -87,10 +87,16 @@ def on_admit(state, call):
 
 
 @inlined
-def on_tokens(state, call, tokens):
+def count_generated(state, call):
+    """Tokens that were computed again, after a preemption, are not new ones."""
     more = call.generated_tokens - state.generated[call.index]
     state.counter[call.tenant] += state.output_weight * more
     state.generated[call.index] = call.generated_tokens
+
+
+@inlined
+def on_tokens(state, call, tokens):
+    count_generated(state, call)
 
 
 @inlined
@@ -113,6 +119,7 @@ POLICY = SchedulingPolicy(
     on_preempt=wait,
     on_admit=on_admit,
     on_tokens=on_tokens,
+    on_finish=count_generated,
     dynamic=True,
     counts_tokens=True,
 )
