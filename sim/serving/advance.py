@@ -228,12 +228,13 @@ def _step_ends(engine, now_ns, limit_ns):
         clock[s.LOAD_SINCE] = now_ns
         return now_ns
     count[s.STATE] = s.IDLE
+    undisturbed = count[s.DIRTY] == 0 and count[s.WAITERS_FIXED]
     only_decoding = count[s.BATCH_PREFILLS] == 0 and count[s.BATCH_SEQUENCES] == count[s.RUNNING_NOW]
     ended = finish(engine, now_ns)
     count[s.DIRTY] = 1
     if engine.tiers.state[t.END] > 0:
         _send_moves(engine, now_ns, True)
-    elif engine.rules[s.JUMPS] and only_decoding and not ended and count[s.WAITERS_FIXED]:
+    elif engine.rules[s.JUMPS] and only_decoding and undisturbed and not ended:
         if engine.network.counts[COPIES_DUE] == 0:
             return jump(engine, now_ns, limit_ns)
     return now_ns

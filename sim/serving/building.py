@@ -280,7 +280,7 @@ def build(
         load_ns=_load_times(profile, options, memory),
         engine_ns=np.zeros(len(r.ENGINE_PARTS)),
         gaps=np.zeros(s.GAP_BINS, np.int64),
-        gap_total_ns=np.zeros(1),
+        gap_total_ns=np.zeros(1, np.int64),
         clock=clock,
         count=count,
         rules=_rules(options, model, blocks, memory, scheduling, jumps, role),

@@ -110,7 +110,7 @@ def add_gap(engine, gap_ns, times):
     if gap_ns > s.GAP_LOW_NS:
         place = np.int64(math.log(gap_ns / s.GAP_LOW_NS) / math.log(s.GAP_RATIO))
     engine.gaps[min(place, s.GAP_BINS - 1)] += times
-    engine.gap_total_ns[0] += gap_ns * times
+    engine.gap_total_ns[0] += np.int64(round(gap_ns)) * times
 
 
 @subroutine
@@ -175,6 +175,7 @@ def finish(engine, now_ns):
 def end(engine, call, now_ns):
     """A call has its last token."""
     calls, times, count, clock = engine.calls, engine.times, engine.count, engine.clock
+    leave_phase(engine, call, now_ns, r.DECODE)
     calls[call, s.STATUS] = s.DONE
     times[call, s.FINISH] = now_ns
     clock[s.LAST_FINISH] = now_ns

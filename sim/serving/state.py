@@ -161,7 +161,7 @@ class Engine(NamedTuple):
     load_ns: np.ndarray  # float64[T, 2] of a load from a tier: ns before the first byte, ns of a further block
     engine_ns: np.ndarray  # float64[len(ENGINE_PARTS)]
     gaps: np.ndarray  # int64[GAP_BINS] between tokens
-    gap_total_ns: np.ndarray  # float64[1]
+    gap_total_ns: np.ndarray  # int64[1] in whole ns, so that it does not depend on the order of adding up
     clock: np.ndarray  # float64[10]
     count: np.ndarray  # int64[COUNT_PLACES]
     rules: np.ndarray  # int64[RULE_PLACES]

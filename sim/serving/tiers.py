@@ -125,7 +125,10 @@ def _evict_one(tiers, tier, request):
         held[victim] = 0
         sizes[COUNT] -= 1
         tiers.counts[tier][EVICTIONS] += 1
-        _add_move(tiers, tier, -1, victim, VICTIM)
+        if tier < len(tiers.held) - 1:
+            _add_move(tiers, tier, -1, victim, VICTIM)
+        else:
+            tiers.counts[tier][DROPPED] += 1
         return True
     return False
 
@@ -156,7 +159,7 @@ def _place(tiers, tier, request):
 
 
 @subroutine
-def _settle(tiers, last, request):
+def _settle(tiers, request):
     """Find a tier for each victim on the list: the one below where its offload policy takes it, else none."""
     moves, state = tiers.moves, tiers.state
     while state[SETTLED] < state[END] and state[FAULT] == NO_FAULT:
@@ -166,9 +169,6 @@ def _settle(tiers, last, request):
             continue
         source, victim = known_natural(moves[at, SOURCE]), known_natural(moves[at, BLOCK])
         below = source + 1
-        if below > last:
-            tiers.counts[source][DROPPED] += 1
-            continue
         chosen = make_request(request.index, victim, victim, 1, request.arrival_ns, False, request.tenant)
         there = is_held(tiers, below, victim)
         if not tiers.offload.copy_on_evict(tiers.offload_states, below, victim):
@@ -226,7 +226,7 @@ def access(tiers, request, copy_down):
             tiers.counts[served][PROMOTIONS] += 1
             if not tiers.offload.keep_on_promote(tiers.offload_states, served, block):
                 _let_go(tiers, served, block)
-        _settle(tiers, last, request)
+        _settle(tiers, request)
         for tier in range(1, tier_count):
             if copy_down and tiers.offload.copy_on_insert(tiers.offload_states, tier, request):
                 wanted |= 1 << tier
@@ -235,7 +235,7 @@ def access(tiers, request, copy_down):
             tiers.held[tier][block] |= UNDER_WAY
             tiers.counts[tier][COPIES] += 1
             _add_move(tiers, 0, tier, block, COPY)
-        _settle(tiers, last, request)
+        _settle(tiers, request)
     for tier in range(1, tier_count):
         if held_by >> tier & 1 and is_held(tiers, tier, block):
             tiers.eviction.on_hit(tiers.eviction_states, tier, request)
@@ -250,7 +250,7 @@ def make_room(tiers, blocks, now_ns):
     while g1[COUNT] + g1[PRIVATE] + blocks > g1[CAPACITY]:
         if not _evict_one(tiers, 0, nobody):
             return False
-        _settle(tiers, len(tiers.held) - 1, nobody)
+        _settle(tiers, nobody)
     return True
 
 
@@ -260,7 +260,7 @@ def stage(tiers, tier, request):
     if is_held(tiers, tier, request.block) or not _place(tiers, tier, request):
         return False
     tiers.held[tier][request.block] |= UNDER_WAY
-    _settle(tiers, len(tiers.held) - 1, request)
+    _settle(tiers, request)
     return True
 
 
