@@ -41,9 +41,28 @@ from sim.serving.network import (
 )
 from sim.serving.network import DRAINING as COPIES_DUE
 from sim.serving.scheduler import enqueue, plan
-from sim.serving.tiers import BLOCK, SOURCE, TARGET_TIER, VICTIM, WHY, is_ready, stage
+from sim.serving.tiers import BLOCK, SOURCE, TARGET_TIER, VICTIM, WHY, block_request, pin, stage, unpin
 
 FINISHED, AT_LIMIT, NEEDS_ROOM, FAULTY, OUT = range(5)  # why `advance` returned; OUT: there is something in the outbox
+
+
+@inlined
+def _send(engine, source, target, why, now_ns):
+    """Start a copy of all that is to go from one tier to another for one reason."""
+    tiers, network = engine.tiers, engine.network
+    moves, slot, blocks = tiers.moves, np.int64(NOBODY), np.int64(0)
+    for at in range(tiers.state[t.END]):
+        if moves[at, WHY] != why or moves[at, SOURCE] != source or moves[at, TARGET_TIER] != target:
+            continue
+        if slot < 0:
+            drains = np.int64(source == 0 and why == VICTIM)
+            slot = open_transfer(network, STORE if source == 0 else LOWER, NOBODY, source, target, drains, now_ns)
+        add_block(network, slot, moves[at, BLOCK])
+        if source == 0 and why == t.COPY:  # it must stay until it has been copied
+            pin(tiers, moves[at, BLOCK])
+        blocks += 1
+    if slot >= 0:
+        start(network, slot, blocks, now_ns)
 
 
 @subroutine
@@ -54,18 +73,8 @@ def _send_moves(engine, now_ns, all_of_them):
     end, ends = state[t.END], len(tiers.held)
     for source in range(ends - 1):
         for target in range(1, ends):
-            slot, blocks = np.int64(NOBODY), np.int64(0)
-            for at in range(end):
-                due = all_of_them or moves[at, WHY] == VICTIM
-                if due and moves[at, SOURCE] == source and moves[at, TARGET_TIER] == target:
-                    if slot < 0:
-                        drains = source == 0 and moves[at, WHY] == VICTIM
-                        kind = STORE if source == 0 else LOWER
-                        slot = open_transfer(network, kind, NOBODY, source, target, np.int64(drains), now_ns)
-                    add_block(network, slot, moves[at, BLOCK])
-                    blocks += 1
-            if slot >= 0:
-                start(network, slot, blocks, now_ns)
+            for why in range(t.VICTIM, t.COPY + 1 if all_of_them else t.VICTIM + 1):
+                _send(engine, source, target, why, now_ns)
     kept = np.int64(0)
     if not all_of_them:
         for at in range(end):
@@ -137,14 +146,31 @@ def _prefetch(engine, call, now_ns):
     _send_moves(engine, now_ns, False)
 
 
-@inlined
-def _has_come(engine, slot):
-    """The blocks of a transfer are where it brought them."""
-    network, held = engine.network, engine.tiers.held
+@subroutine
+def _has_come(engine, slot, now_ns):
+    """The blocks of a transfer are where it brought them; those that the next tier waits for go on to it.
+
+    A block of G1 that was copied from there may be evicted again.
+    """
+    network, tiers = engine.network, engine.tiers
+    held, last = tiers.held, len(tiers.held) - 1
     target, node = network.facts[slot, TARGET], network.facts[slot, FIRST_NODE]
+    pinned = network.facts[slot, KIND] == STORE and network.facts[slot, DRAINS] == 0
+    onward, blocks = np.int64(NOBODY), np.int64(0)
     while node >= 0:
-        held[target][network.node_block[node]] &= ~t.UNDER_WAY
+        block = network.node_block[node]
+        held[target][block] &= ~t.UNDER_WAY
+        if pinned:
+            unpin(tiers, block_request(0, block, now_ns, 0, 0, 0), False)
+        if target < last and held[target + 1][block] & t.AWAITS:
+            held[target + 1][block] &= ~t.AWAITS
+            if onward < 0:
+                onward = open_transfer(network, LOWER, NOBODY, target, target + 1, 0, now_ns)
+            add_block(network, onward, block)
+            blocks += 1
         node = network.node_next[node]
+    if onward >= 0:
+        start(network, onward, blocks, now_ns)
 
 
 @inlined
@@ -200,7 +226,7 @@ def _come(engine, slot, now_ns):
     network, calls, count = engine.network, engine.calls, engine.count
     kind, call = network.facts[slot, KIND], network.facts[slot, CALL]
     count[s.DIRTY] = 1
-    _has_come(engine, slot)
+    _has_come(engine, slot, now_ns)
     close(network, slot, now_ns)
     if kind == STAGING:
         calls[call, s.STAGED] -= 1

@@ -19,7 +19,9 @@ import numpy as np
 from sim.kernels.compile import inlined, known_natural, subroutine
 from sim.policy import NO_BLOCK, make_request
 
-HELD, UNDER_WAY, ORPHAN = 1, 2, 4  # bits of a tier's word for a block; ORPHAN: held, but its policy has forgotten it
+# bits of a tier's word for a block; ORPHAN: held, but its policy has forgotten it; AWAITS: a copy is to be made of what
+# is under way to the tier above
+HELD, UNDER_WAY, ORPHAN, AWAITS = 1, 2, 4, 8
 
 COUNTS = (
     "lookups",
@@ -195,6 +197,20 @@ def _let_go(tiers, tier, block):
     sizes[COUNT] -= 1
 
 
+@inlined
+def _copy_to(tiers, tier, block):
+    """A lower tier is to get a copy: of the tier above where that is a lower one, too, and has it, else of G1."""
+    tiers.counts[tier][COPIES] += 1
+    source = 0
+    if tier > 1 and is_held(tiers, tier - 1, block):
+        source = tier - 1
+    tiers.held[tier][block] |= UNDER_WAY
+    if source > 0 and tiers.held[source][block] & UNDER_WAY:
+        tiers.held[tier][block] |= AWAITS
+    else:
+        _add_move(tiers, source, tier, block, COPY)
+
+
 @subroutine
 def access(tiers, request, copy_down):
     """A block is used in G1: the tier where it was found, T where none held it.
@@ -232,9 +248,7 @@ def access(tiers, request, copy_down):
                 wanted |= 1 << tier
     for tier in range(1, tier_count):
         if wanted >> tier & 1 and not is_held(tiers, tier, block) and _place(tiers, tier, request):
-            tiers.held[tier][block] |= UNDER_WAY
-            tiers.counts[tier][COPIES] += 1
-            _add_move(tiers, 0, tier, block, COPY)
+            _copy_to(tiers, tier, block)
         _settle(tiers, request)
     for tier in range(1, tier_count):
         if held_by >> tier & 1 and is_held(tiers, tier, block):
