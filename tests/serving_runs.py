@@ -121,7 +121,11 @@ def _samples(calls, duration_ns: float, tiers: int) -> dict[str, np.ndarray]:
     samples["kv_duplicated_blocks"] = samples["running"] // 4
     filling = np.minimum(1.0, time_ns / duration_ns * 1.5)
     samples["time_ns"] = time_ns
-    held = np.array([np.minimum(CAPACITY[at], 9000 * filling) for at in range(1, tiers)]).reshape(tiers - 1, -1).T
+    held = (
+        np.array([np.minimum(CAPACITY[at], 9000 * filling) for at in range(1, tiers)])
+        .reshape(tiers - 1, time_ns.size)
+        .T
+    )
     g1 = used[:, None] + samples["kv_blocks_cached"]
     samples["tier_blocks"] = np.concatenate([g1, held], axis=1)[:, None, :]
     done_share = time_ns / duration_ns
