@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from sim.serving import record
+from sim.serving.options import Cluster, ServingOptions, Slo
 from sim.serving.record import COMPLETED, ENGINE_PARTS, PARTS, REJECTED, SAMPLED, Histogram, ServingRun
 
 BLOCK_TOKENS, BLOCK_BYTES = 16, 2 << 20
@@ -36,8 +37,33 @@ def made_up_run(calls: int = 400, seed: int = 1, tiers: tuple[str, ...] = ("hbm"
         loads={"loads": 40, "loaded_tokens": 9000, "failed": 1, "stores": 50, "stored_bytes": 1 << 30},
         engine_parts_ns=dict(zip(ENGINE_PARTS, (_engine_shares(1.0) * duration_ns).tolist(), strict=True)),
         duration_ns=duration_ns,
-        facts={"system": "dgx_h100_cxl_ssd", "model": "llama-3.1-8b", "gpu": "h100_sxm_80g", "trace": "made up"},
+        facts={"system": "dgx_h100_cxl_ssd", "model": "llama31_8b", "gpu": "h100_sxm_80g", "trace": "made up"},
     )
+
+
+def made_up_scenario(tiers: tuple[str, ...] = ("hbm", "dram", "ssd")) -> dict:
+    """A scenario in plain data, as `ServingScenario.resolved` gives it."""
+    options = dataclasses.asdict(ServingOptions())
+    settings = {key: options["tiers"][0][key] for key in ("capacity_bytes", "evict_trigger", "evict_ratio")}
+    choices = {"eviction": {"policy": "lru"}, "admission": {"policy": "always"}, "offload": {"policy": "write_through"}}
+    plain = {name: value for name, value in options.items() if name not in ("tiers", "allocator", "scheduling")}
+    return {
+        "name": "made up",
+        "description": "a test",
+        "system": "dgx_h100_cxl_ssd",
+        "overrides": {},
+        "workload": {"trace": "none"},
+        "serving": {
+            **{"model": "llama31_8b", "gpu": "a100_sxm_80g", "kernels": "a100_sxm_80g", "preset": None},
+            "options": {**plain, "allocator": {"policy": "first_fit"}, "scheduling": {"policy": "fcfs"}},
+            "tiers": {tier: {**settings, **choices} for tier in tiers},
+            "cluster": {**dataclasses.asdict(Cluster()), "shared": []},
+            "slo": dataclasses.asdict(Slo()),
+        },
+        "monitor_every_ns": None,
+        "compare": ["lru"],
+        "seed": 1,
+    }
 
 
 def without_calls(run: ServingRun) -> ServingRun:
@@ -65,7 +91,7 @@ def _calls(rng, n: int, tiers: int, rejected: int) -> dict[str, np.ndarray]:
     first_token = arrival_ns + parts.sum(axis=1) - parts[:, record.DECODE]
     columns = {
         "arrival_ns": arrival_ns,
-        "first_scheduled_ns": arrival_ns + parts[:, record.QUEUE],
+        "first_scheduled_ns": arrival_ns + parts[:, record.QUEUE] + parts[:, record.BLOCK_WAIT],
         "first_token_ns": first_token,
         "finish_ns": first_token + parts[:, record.DECODE],
         "input_tokens": inputs,
