@@ -78,7 +78,9 @@ def accounting(result: ServingResult) -> str:
     """'12,031 requests: 12,000 completed, 31 rejected (longer_than_model 31)'."""
     reason = result.column("requests", "reason")
     why = Counter(reason.codes.tolist())
-    told = ", ".join(f"{reason.names[code]} {times:,}" for code, times in sorted(why.items()) if code)
+    told = ", ".join(
+        f"{reason.names[code]} {times:,}" for code, times in sorted(why.items()) if reason.names[code] != "none"
+    )
     summary = result.summary
     rejected = f"{summary['rejected']:,} rejected" + (f" ({told})" if told else "")
     return f"{summary['calls']:,} requests: {summary['completed']:,} completed, {rejected}"

@@ -115,9 +115,9 @@ class ServingResult:
         return np.column_stack([self.column("requests", name) for name in PARTS])
 
     def completed(self) -> np.ndarray:
-        """bool[n]"""
+        """bool[n] which calls were; a file without rows has no names."""
         status = self.column("requests", "status")
-        return status.codes == status.names.index("completed")
+        return status.codes == (status.names.index("completed") if "completed" in status.names else -1)
 
     def sampled(self, name: str) -> np.ndarray:
         """float64[s, R] a column of the samples, a row a sample, a column an engine."""
