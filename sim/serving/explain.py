@@ -241,9 +241,9 @@ def _judgement(first: float, whole: float) -> str:
         return "Offloading helped"
     if max(first, whole) < _ALIKE:
         return "Offloading hurt"
-    return (
-        "Offloading helped the first token and hurt the rest" if first > 0 else "Offloading hurt the first token alone"
-    )
+    if first > 0:
+        return "Offloading helped the first token and hurt the rest"
+    return "Offloading hurt the first token and helped the rest"
 
 
 def _gain(ours_ns: float | None, theirs_ns: float | None) -> float | None:

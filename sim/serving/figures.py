@@ -97,7 +97,8 @@ def where_time_goes(result: ServingResult, ax: Axes) -> Axes:
     ax.set_ylabel("requests by latency")
     ax.set_title("Where the time goes")
     finished(ax, legend=None)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, fontsize=8, frameon=False)
+    if shown:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, fontsize=8, frameon=False)
     return ax
 
 
