@@ -27,6 +27,7 @@ _PLACES = {
         "NO_BLOCK",
         "AdmissionPolicy",
         "Allocator",
+        "Call",
         "Context",
         "DeviceModel",
         "EventModel",
@@ -34,6 +35,7 @@ _PLACES = {
         "OffloadPolicy",
         "PrefetchPolicy",
         "Request",
+        "SchedulingPolicy",
     ),
     "sim.kernels.compile": ("kernel", "subroutine", "inlined"),
     "sim.kernels.linked_list": (

@@ -4,7 +4,8 @@
     NAME.dense/COLUMN.npy             one array a column, as long as the trace
     NAME.dense/address.npy            int64[blocks] raw id of each block
     NAME.dense/block_bytes.npy        int64[blocks] size of each block at its first appearance
-    NAME.dense/calls.FIELD.npy        the calls of an LLM trace; their `block_tokens` is in the manifest
+    NAME.dense/calls.FIELD.npy        the calls of an LLM trace; their `block_tokens` is in the manifest, as are the
+                                      names of the fields that not every trace has (`fields`)
 
 Blocks are numbered in order of first appearance. Whole numbers are stored in the narrowest of the types that hold
 them (`_NARROW`), and widened a chunk at a time when read; NEVER is the largest number of the type, whichever it is.
@@ -41,6 +42,7 @@ _NARROW = {
     "frequency_hint": (np.uint32, np.int64),
 }
 _CALL_TYPES = {"arrival_ns": "<f8", "input_tokens": "<i8", "output_tokens": "<i8", "first_row": "<i8", "tenant": "<i4"}
+_OPTIONAL_CALL_TYPES = {"program": "<i4", "priority": "<i4"}  # the manifest lists those that there are
 
 
 class Mapped(NamedTuple):
@@ -187,9 +189,13 @@ def _calls(folder: Path, manifest: dict[str, Any]) -> Calls | None:
     except (KeyError, TypeError, ValueError) as error:
         expected = "count and block_tokens"
         raise _refused(folder, "bad value", field="calls", value=described, expected=expected) from error
+    optional = described.get("fields", [])
+    if not isinstance(optional, list) or not {*map(str, optional)} <= _OPTIONAL_CALL_TYPES.keys():
+        expected = f"a list of some of {', '.join(_OPTIONAL_CALL_TYPES)}"
+        raise _refused(folder, "bad value", field="calls.fields", value=optional, expected=expected)
+    types = {**_CALL_TYPES, **{name: _OPTIONAL_CALL_TYPES[name] for name in optional}}
     arrays = {
-        name: _mapped(folder, f"calls.{name}", dtype, count + (name == "first_row"))[0]
-        for name, dtype in _CALL_TYPES.items()
+        name: _mapped(folder, f"calls.{name}", dtype, count + (name == "first_row"))[0] for name, dtype in types.items()
     }
     return Calls(**arrays, block_tokens=block_tokens)
 
@@ -252,13 +258,15 @@ def _narrowed(name: str, part: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return part.astype(dtype, copy=False)
 
 
-def _write_calls(folder: Path, calls: Calls | None) -> dict[str, int] | None:
+def _write_calls(folder: Path, calls: Calls | None) -> dict[str, Any] | None:
     if calls is None:
         return None
-    for name, dtype in _CALL_TYPES.items():
+    optional = {name: dtype for name, dtype in _OPTIONAL_CALL_TYPES.items() if getattr(calls, name) is not None}
+    for name, dtype in {**_CALL_TYPES, **optional}.items():
         array = np.ascontiguousarray(getattr(calls, name), dtype)
         _write_array(folder / f"calls.{name}.npy", iter([array]), np.dtype(dtype), array.size)
-    return {"count": len(calls.arrival_ns), "block_tokens": int(calls.block_tokens)}
+    fields = {"fields": list(optional)} if optional else {}
+    return {"count": len(calls.arrival_ns), "block_tokens": int(calls.block_tokens), **fields}
 
 
 def _write_array(path: Path, parts: Iterator[np.ndarray], dtype: np.dtype, length: int) -> None:

@@ -124,7 +124,7 @@ def build(
             file=profile.file,
             value=last.device.capacity_bytes,
         )
-    columns, servers, model, states, driven = _servers(profile, names)
+    columns, servers, model, states, driven = servers_of(profile, names)
     prefetcher = prefetch.plugin(registry.PREFETCH)
     degree = int(prefetcher.degree(prefetcher.resolve(prefetch.parameters)))
     plug, res = contents(
@@ -142,7 +142,7 @@ def build(
     if degree:
         keys, values = make_address_index(trace.address, blocks)
     context = Context(capacity=plans[0].capacity_bytes if plans else footprint, blocks=blocks, seed=seed)
-    first_stage, stages = _routes(profile, names, servers)
+    first_stage, stages = routes_between(profile, names, servers)
     devices = _event_devices(driven, first_stage, stages, res.size_of, trace.n_blocks)
     times, facts = bc.make_pool(_FIRST_SLOTS)
     counts = np.zeros(10, np.int64)
@@ -207,7 +207,7 @@ def contents(
     return plug, res
 
 
-def _servers(profile: Profile, names: Sequence[str]):
+def servers_of(profile: Profile, names: Sequence[str]):
     """Rows of device state: one a tier, then two a link, one for each direction."""
     columns, parts = [], []
     for name in names:
@@ -361,7 +361,7 @@ class _Stage(NamedTuple):
     part: int
 
 
-def _routes(profile: Profile, names: Sequence[str], servers) -> tuple[np.ndarray, np.ndarray]:
+def routes_between(profile: Profile, names: Sequence[str], servers) -> tuple[np.ndarray, np.ndarray]:
     """Every route of every kind between every two levels: where each begins, and its stages one after the other."""
     levels = len(names)
     link_names = list(profile.links)

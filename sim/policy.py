@@ -12,119 +12,45 @@ that index of its arrays.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from numba import config, typeof, types
-from numba.core.dispatcher import Dispatcher
-from numba.core.errors import NumbaError
-from numba.extending import NativeValue, models, overload_method, register_model, unbox
+from numba import config
+from numba.extending import overload_method
 
 from sim.errors import InputError
-from sim.kernels.compile import INLINED, inlined, specialised, subroutine, used_digest
+from sim.hook_arguments import NEVER, NO_BLOCK, Call, Context, Request, make_call, make_request
+from sim.kernels.compile import INLINED, inlined, specialised, subroutine
+from sim.plugin import Plugin, PluginType, StackedType, by_type, explain_failure
+from sim.plugin_digest import python_of
 
-NEVER = np.iinfo(np.int64).max  # next_access of a block that is not accessed again
-NO_BLOCK = -1  # block of a request for room alone, such as the migration daemon's
-
-
-class Request(NamedTuple):
-    """What a hook may know of the access at hand; fields may be added, so read them by name."""
-
-    index: int  # which access of the trace this is, from 0
-    block: int  # dense number of the block
-    address: int  # number of the block in the trace's own numbering: neighbours there are neighbours here
-    size_bytes: int  # 1 where object sizes are ignored
-    arrival_ns: float
-    is_write: bool
-    tenant: int
-    next_access: int  # index of the next access to this block, NEVER where there is none
-    position: int  # which block of its LLM call this is, from 0; 0 where the trace has no calls
-    cost: float  # of computing or fetching the block anew, in the trace's own unit; 1 where it does not say
-    ttl_ns: float  # how long the block may be used from this access on; infinite where the trace does not say
-    frequency_hint: int  # how often the block is expected to be accessed; 0 where the trace does not say
-    prediction: float  # what a predictor says of the block; -1 where the trace does not say
-    priority: int  # a block of a higher one is to stay longer; 0 where the trace does not say
-
-
-@inlined
-def make_request(
-    index,
-    block,
-    address,
-    size_bytes=1,
-    arrival_ns=0.0,
-    is_write=False,
-    tenant=0,
-    next_access=-1,
-    position=0,
-    cost=1.0,
-    ttl_ns=np.inf,
-    frequency_hint=0,
-    prediction=-1.0,
-    priority=0,
-):
-    """A request of exactly the types that every kernel passes to the hooks, so that each is compiled once."""
-    return Request(
-        np.int64(index),
-        np.int64(block),
-        np.int64(address),
-        np.int64(size_bytes),
-        np.float64(arrival_ns),
-        bool(is_write),
-        np.int64(tenant),
-        np.int64(next_access),
-        np.int64(position),
-        np.float64(cost),
-        np.float64(ttl_ns),
-        np.int64(frequency_hint),
-        np.float64(prediction),
-        np.int64(priority),
-    )
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a plugin's `init` is told.
-
-    capacity: in bytes, in objects where sizes are ignored; unit_sizes: they are ignored, each block counts 1.
-    """
-
-    capacity: int
-    blocks: int
-    seed: int = 0
-    unit_sizes: bool = False
-
-
-class PluginType(types.Type):
-    """Numba's view of a plugin; equality, and so every cache key, is by kind, name and digest."""
-
-    def __init__(self, kind: str, plugin_name: str, digest: str):
-        self.kind, self.plugin_name, self.digest = kind, plugin_name, digest
-        super().__init__(name=f"{type(self).__name__}:{kind}({plugin_name}@{digest})")
-
-
-class StackedType(PluginType):
-    """Numba's view of one plugin a level."""
-
-
-register_model(PluginType)(models.OpaqueModel)
-register_model(StackedType)(models.OpaqueModel)
-
-
-@unbox(PluginType)
-@unbox(StackedType)
-def _unbox(typ, obj, c):
-    return NativeValue(c.context.get_dummy_value())
-
-
-_by_type: dict[PluginType, Plugin | Stacked] = {}  # how a type met by the compiler finds its hooks again
+__all__ = [
+    "NEVER",
+    "NO_BLOCK",
+    "AdmissionPolicy",
+    "Allocator",
+    "Call",
+    "Context",
+    "DeviceModel",
+    "EventModel",
+    "EvictionPolicy",
+    "OffloadPolicy",
+    "Plugin",
+    "PrefetchPolicy",
+    "Request",
+    "SchedulingPolicy",
+    "Stacked",
+    "explain_failure",
+    "hook_samples",
+    "make_call",
+    "make_request",
+    "sample_call",
+    "sample_request",
+]
 
 
 def _nothing(state, request):
@@ -136,120 +62,20 @@ def _yes(state, request):
     return True
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Plugin:
-    """Base of all plugins. `init(context, **parameters)` returns the state; the parameters are its keyword arguments.
+def _no_preemption(state, waiting, running):
+    return False
 
-    needs: trace columns without which the plugin cannot work ("next_access"), "address", or "position" (of a block in
-    its LLM call); over a trace without them it is refused. uses: those that it takes into account where the trace has
-    them ("cost"); uses_if: those that it takes into account only where a parameter, by name, is set. plain: it is a
-    Python class (`sim.plain_policy`), and cannot be compiled.
-    Raises InputError where a hook is missing or takes the wrong number of arguments.
-    """
 
-    KIND: ClassVar[str] = ""
-    HOOKS: ClassVar[Mapping[str, int]] = {}
-    OPTIONAL: ClassVar[Mapping[str, Callable]] = {}
+def _count_nothing(state, call, tokens):
+    """The default of a hook that counts."""
 
-    name: str
-    init: Callable
-    needs: tuple[str, ...] = ()
-    uses: tuple[str, ...] = ()
-    uses_if: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    doc: str = ""
-    plain: bool = False
-    _numba_type_: PluginType = field(init=False, repr=False, default=None)
 
-    def __post_init__(self):
-        for hook, arity in self.HOOKS.items():
-            self._check_hook(hook, arity)
-        compiled = {hook: _compiled(getattr(self, hook)) for hook in self.HOOKS if getattr(self, hook) is not None}
-        digest = _digest(tuple(_python(function) for function in compiled.values()))
-        for hook, function in compiled.items():
-            object.__setattr__(self, hook, function)
-        object.__setattr__(self, "_numba_type_", PluginType(self.KIND, self.name, digest))
-        if not self.doc:
-            object.__setattr__(self, "doc", _first_sentence(self.init))
-        _by_type[self._numba_type_] = self
+def _last_admitted(state, call):
+    return call.admission
 
-    def _check_hook(self, hook: str, arity: int) -> None:
-        function = getattr(self, hook)
-        if function is None and hook in self.OPTIONAL:
-            if self.OPTIONAL[hook] is not None:
-                object.__setattr__(self, hook, self.OPTIONAL[hook])
-            return
-        if not callable(function):
-            raise InputError(f"{self.KIND} policy {self.name!r}: {hook} is not a function", value=function)
-        got = len(inspect.signature(_python(function)).parameters)
-        if got != arity:
-            raise InputError(f"{self.KIND} policy {self.name!r}: {hook} takes {got} arguments", expected=str(arity))
 
-    @property
-    def digest(self) -> str:
-        return self._numba_type_.digest
-
-    def parameters(self) -> dict[str, Any]:
-        """Name and default of each parameter."""
-        declared = list(inspect.signature(self.init).parameters.values())[1:]
-        return {p.name: p.default for p in declared if p.kind is not p.VAR_KEYWORD}
-
-    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """`given` over the defaults, each of its default's type. Raises InputError for what does not fit."""
-        defaults = self.parameters()
-        resolved = dict(defaults)
-        for name, value in given.items():
-            if name not in defaults:
-                expected = None if defaults else f"no parameters: {self.name} has none"
-                raise InputError(
-                    f"{self.KIND} policy {self.name!r}: unknown parameter",
-                    value=name,
-                    expected=expected,
-                    candidates=defaults,
-                )
-            resolved[name] = self._coerce(name, value, defaults[name])
-        return resolved
-
-    def _coerce(self, name: str, value: Any, default: Any) -> Any:
-        if isinstance(default, bool):
-            wanted, words = bool, {"true": True, "false": False}
-            value = words.get(str(value).lower(), value)
-        else:
-            wanted = type(default)
-        if isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool):
-            return value
-        try:
-            if wanted in (int, float) and not isinstance(value, bool):
-                number = wanted(value)
-                if wanted is float or number == float(value):
-                    return number
-        except (TypeError, ValueError, OverflowError):
-            pass
-        what = {int: "a whole number", float: "a number", bool: "true or false"}.get(wanted, wanted.__name__)
-        problem = f"{self.KIND} policy {self.name!r}: parameter {name} is"
-        raise InputError(problem, value=value, expected=f"{what} such as {default!r}")
-
-    def check_needs(self, trace) -> None:
-        """Raises InputError where the trace lacks a column without which the plugin cannot work."""
-        for need in self.needs:
-            if need not in trace.provides:
-                what = "LLM calls" if need == "position" else f"the column {need!r}"
-                problem = f"{self.KIND} policy {self.name!r} needs {what}, which trace {trace.name!r}"
-                raise InputError(f"{problem} does not have")
-
-    def reads(self, trace, parameters: Mapping[str, Any]) -> set[str]:
-        """What the plugin, with these parameters, takes of a trace that has all that it needs."""
-        more = {use for name, uses in self.uses_if.items() if parameters[name] for use in uses}
-        return {*self.needs} | (({*self.uses} | more) & trace.provides)
-
-    def make_state(self, context: Context, given: Mapping[str, Any] | None = None) -> NamedTuple:
-        """The state before the first access. Raises InputError where a parameter's value is out of range."""
-        parameters = self.resolve(given or {})
-        try:
-            return self.init(context, **parameters)
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(f"{self.KIND} policy {self.name!r}: {error}") from error
+def _hold_nothing(state, call):
+    return 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -351,6 +177,81 @@ class OffloadPolicy(Plugin):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class SchedulingPolicy(Plugin):
+    """Which call of a language model runs next, and which one gives way.
+
+    `init` is told how many `calls`, `tenants` and `programs` there are, which number arrays of the state.
+
+    rank(state, call) -> float: of a waiting call; the lowest goes first, of equals the first that arrived, then the
+        lowest index. Like all hooks that answer, it changes nothing, and its answer is finite.
+    victim_rank(state, call) -> float, optional: of a running call, asked where blocks run out: the highest is
+        preempted, of equals the last that arrived, then the highest index. Without it: the last that was admitted.
+    preempts(state, waiting, running) -> bool, optional: whether the waiting call that is next, but finds no room, takes
+        the place of this running one. Of two calls, one at most may preempt the other.
+    hold_ns(state, call) -> float, optional: for how long the KV blocks of a call that has ended stay pinned, 0 or more;
+        asked after `on_finish`.
+
+    These observe, all optional: on_arrive(state, call): it waits from now on. on_admit(state, call): it waits no more;
+    `call.admission` is of this admission. on_preempt(state, call): it is preempted, and waits again;
+    `call.preemptions` counts this one. on_finish(state, call): it has ended; all that arrive end once, while they run.
+    on_tokens(state, call, tokens): so many more tokens were computed of its prompt or generated;
+    `call.generated_tokens` counts them already. It is called where `counts_tokens` is set.
+
+    dynamic: ranks change while calls wait. All waiting calls are ranked at the beginning of each scheduling pass, and
+        the next one again before it is admitted: where the admissions of this pass have lifted it above another, it
+        goes back. Otherwise a call is ranked when it arrives and when it is preempted, after that hook.
+    sees_hits: `call.hit_tokens` is looked up for `rank`.
+    Raises InputError where there is an `on_tokens` that would not be called.
+    """
+
+    KIND: ClassVar[str] = "scheduling"
+    HOOKS: ClassVar[Mapping[str, int]] = {
+        "rank": 2,
+        "victim_rank": 2,
+        "preempts": 3,
+        "hold_ns": 2,
+        "on_arrive": 2,
+        "on_admit": 2,
+        "on_preempt": 2,
+        "on_finish": 2,
+        "on_tokens": 3,
+    }
+    OPTIONAL: ClassVar[Mapping[str, Callable]] = {
+        "victim_rank": _last_admitted,
+        "preempts": _no_preemption,
+        "hold_ns": _hold_nothing,
+        "on_arrive": _nothing,
+        "on_admit": _nothing,
+        "on_preempt": _nothing,
+        "on_finish": _nothing,
+        "on_tokens": _count_nothing,
+    }
+
+    rank: Callable
+    victim_rank: Callable | None = None
+    preempts: Callable | None = None
+    hold_ns: Callable | None = None
+    on_arrive: Callable | None = None
+    on_admit: Callable | None = None
+    on_preempt: Callable | None = None
+    on_finish: Callable | None = None
+    on_tokens: Callable | None = None
+    dynamic: bool = False
+    sees_hits: bool = False
+    counts_tokens: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.counts_tokens and python_of(self.on_tokens) is not _count_nothing:
+            problem = f"scheduling policy {self.name!r}: on_tokens would not be called"
+            raise InputError(problem, value="counts_tokens=False", expected="counts_tokens=True")
+
+    def has(self, hook: str) -> bool:
+        """Whether the policy has this optional hook of its own, so that an engine need not call what does nothing."""
+        return python_of(getattr(self, hook)) is not self.OPTIONAL[hook]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Allocator(Plugin):
     """Where a block is placed in a tier's memory, and what is wasted by it.
 
@@ -435,7 +336,7 @@ class Stacked:
         name = "+".join(plugin.name for plugin in self.plugins)
         digest = hashlib.sha256("".join(plugin.digest for plugin in self.plugins).encode()).hexdigest()[:12]
         self._numba_type_ = StackedType(self.kind, name, digest)
-        _by_type[self._numba_type_] = self
+        by_type[self._numba_type_] = self
 
     def chained(self, hook: str) -> Callable:
         functions = tuple(self._function(plugin, hook) for plugin in self.plugins)
@@ -476,7 +377,7 @@ _IDLE = {"submit": False, "advance": 0, "next_event": math.inf, "done_ticket": 0
 @cache
 def _shared(function: Callable) -> Callable:
     """The function compiled once for all devices of a type: a model's code is large, and a call costs it little."""
-    return function if config.DISABLE_JIT else subroutine(_python(function))
+    return function if config.DISABLE_JIT else subroutine(python_of(function))
 
 
 def _missing_hook(plugin: Plugin, hook: str) -> Callable:
@@ -530,31 +431,32 @@ def _forward_level(hook: str, arity: int) -> Callable:
     """An overload of `stacked.hook(states, level, ...)`, whose arguments beyond those a hook of `arity` takes."""
 
     def one(stacked, states, level):
-        return _by_type[stacked].chained(hook)
+        return by_type[stacked].chained(hook)
 
     def two(stacked, states, level, a1):
-        return _by_type[stacked].chained(hook)
+        return by_type[stacked].chained(hook)
 
     def three(stacked, states, level, a1, a2):
-        return _by_type[stacked].chained(hook)
+        return by_type[stacked].chained(hook)
 
     def four(stacked, states, level, a1, a2, a3):
-        return _by_type[stacked].chained(hook)
+        return by_type[stacked].chained(hook)
 
     def five(stacked, states, level, a1, a2, a3, a4):
-        return _by_type[stacked].chained(hook)
+        return by_type[stacked].chained(hook)
 
     def six(stacked, states, level, a1, a2, a3, a4, a5):
-        return _by_type[stacked].chained(hook)
+        return by_type[stacked].chained(hook)
 
     return {1: one, 2: two, 3: three, 4: four, 5: five, 6: six}[arity]
 
 
 def _register_hooks() -> None:
     """Tell the compiler of every hook of every kind: once for a plugin, once for a stack, which takes a level more."""
-    kinds = (EvictionPolicy, AdmissionPolicy, PrefetchPolicy, OffloadPolicy, Allocator, DeviceModel, EventModel)
+    policies = (EvictionPolicy, AdmissionPolicy, PrefetchPolicy, OffloadPolicy, SchedulingPolicy)
+    kinds = (*policies, Allocator, DeviceModel, EventModel)
     for hook, arity in {hook: arity for kind in kinds for hook, arity in kind.HOOKS.items()}.items():
-        own = _forward(lambda typ, hook=hook: getattr(_by_type[typ], hook), arity)
+        own = _forward(lambda typ, hook=hook: getattr(by_type[typ], hook), arity)
         overload_method(PluginType, hook, jit_options=INLINED)(own)
         overload_method(StackedType, hook, jit_options=INLINED)(_forward_level(hook, arity))
     for hook in _DONE:
@@ -569,10 +471,18 @@ def sample_request() -> Request:
     return make_request(0, 0, 0)
 
 
+def sample_call() -> Call:
+    """A call of the types that kernels pass."""
+    return make_call(0, 0.0, 0.0, 1, 1.0)
+
+
 def hook_samples(plugin: Plugin, state, request: Request) -> dict[str, tuple]:
     """Arguments of the types that a kernel passes to each hook that the plugin has."""
-    block = (request.block,)
+    block, call = (request.block,), sample_call()
     after_state = {
+        **{hook: (call,) for hook in SchedulingPolicy.HOOKS},
+        "preempts": (call, call),
+        "on_tokens": (call, 1),
         **{hook: block for hook in ("remove", "copy_on_evict", "keep_on_promote", "release")},
         **{hook: () for hook in ("free_bytes", "largest_free_bytes", "internal_bytes")},
         "allocate": (request.block, request.size_bytes),
@@ -584,95 +494,3 @@ def hook_samples(plugin: Plugin, state, request: Request) -> dict[str, tuple]:
     }
     hooks = (hook for hook in plugin.HOOKS if getattr(plugin, hook) is not None)
     return {hook: (state, *after_state.get(hook, (request,))) for hook in hooks}
-
-
-def explain_failure(plugin: Plugin, samples: Mapping[str, tuple]) -> InputError | None:
-    """The one line that says which hook of `plugin` does not compile and why; None where all of them do.
-
-    samples: hook name to arguments of the types that a kernel passes.
-    """
-    for hook, arguments in samples.items():
-        function = getattr(plugin, hook)
-        if function is None or not isinstance(function, Dispatcher):
-            continue
-        try:
-            function.compile(tuple(typeof(argument) for argument in arguments))
-        except NumbaError as cause:
-            return _one_line(plugin, hook, cause)
-    return None
-
-
-def _one_line(plugin: Plugin, hook: str, cause: Exception) -> InputError:
-    function = _python(getattr(plugin, hook))
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    noise = ("Failed in", "During:", "File ", "There are", "Overload", "This error", "<source", "- ", "^")
-    telling = [line for line in lines if not line.startswith(noise)] or lines
-    file, line = inspect.getsourcefile(function), function.__code__.co_firstlineno
-    problem = f"{plugin.KIND} policy {plugin.name!r}: hook {hook} does not compile: {telling[0]}"
-    return InputError(problem, file=file, line=line)
-
-
-def _compiled(function: Callable) -> Callable:
-    return function if isinstance(function, Dispatcher) or config.DISABLE_JIT else inlined(function)
-
-
-def _python(function: Callable) -> Callable:
-    return getattr(function, "py_func", function)
-
-
-def _first_sentence(init: Callable) -> str:
-    """What a list shows of a plugin: the first sentence of its module's docstring."""
-    module = sys.modules.get(_python(init).__module__)
-    text = (getattr(module, "__doc__", None) or "").strip()
-    return text.split("\n\n")[0].replace("\n", " ")
-
-
-def _digest(functions: Sequence[Callable]) -> str:
-    """Of all source that can reach a kernel through these functions, and of the functions themselves."""
-    digest = hashlib.sha256(repr(bool(config.BOUNDSCHECK)).encode())
-    for function in functions:
-        code = function.__code__
-        closure = [repr(cell.cell_contents) for cell in function.__closure__ or ()]
-        digest.update(repr((function.__qualname__, code.co_code, repr(code.co_consts), closure)).encode())
-    for source in sorted(_reachable_sources(functions)):
-        digest.update(_source_digest(source))
-    for module in sorted({function.__module__ for function in functions}):  # constants, too
-        digest.update(used_digest(module))
-    digest.update(_engine_digest())
-    return digest.hexdigest()[:12]
-
-
-@cache
-def _engine_digest() -> bytes:
-    """Of the kernels that plugins are called from, and of the requests they are passed, loaded already or not."""
-    package = Path(__file__).parent
-    folders = [package / name for name in ("kernels", "engines", "devices")]
-    files = sorted(file for folder in folders for file in folder.glob("*.py"))
-    return b"".join(_source_digest(str(file)) for file in (*files, __file__))
-
-
-def _reachable_sources(functions: Sequence[Callable]) -> set[str]:
-    """Files of the modules that hold the functions, and of those whose functions they use, and so on; not numpy's."""
-    todo = [sys.modules.get(function.__module__) for function in functions]
-    seen, files = set(), set()
-    while todo:
-        module = todo.pop()
-        if module is None or module.__name__ in seen:
-            continue
-        seen.add(module.__name__)
-        if not getattr(module, "__file__", None) or module.__name__.split(".")[0] in ("numpy", "numba"):
-            continue
-        files.add(module.__file__)
-        todo += _modules_of_functions(module)
-    return files
-
-
-def _modules_of_functions(module) -> Iterator:
-    for value in list(vars(module).values()):
-        if isinstance(value, Dispatcher) or inspect.isfunction(value):
-            yield sys.modules.get(_python(value).__module__)
-
-
-@cache
-def _source_digest(file: str) -> bytes:
-    return hashlib.sha256(Path(file).read_bytes()).digest()

@@ -3,7 +3,7 @@
 A built-in is one module of a known package, named as the thing it offers (`policies/eviction/lru.py` is `lru`) and
 holding it under a fixed attribute. A name that is no Python identifier stands in the package's NAMES, by module. A
 third party's package offers the same kind of object by an entry point, named as the object, in the group of its kind;
-the four kinds of policy share a group, and the object's class says which kind it is. A built-in is not imported before
+the five kinds of policy share a group, and the object's class says which kind it is. A built-in is not imported before
 it is asked for, and a name can be taken only once.
 """
 
@@ -37,11 +37,13 @@ EVICTION = Kind("eviction", "eviction policy", "policies.eviction", "POLICY", _P
 ADMISSION = Kind("admission", "admission policy", "policies.admission", "POLICY", _POLICIES)
 PREFETCH = Kind("prefetch", "prefetch policy", "policies.prefetch", "POLICY", _POLICIES)
 OFFLOAD = Kind("offload", "offload policy", "policies.offload", "POLICY", _POLICIES)
+SCHEDULING = Kind("scheduling", "scheduling policy", "policies.scheduling", "POLICY", _POLICIES)
 ALLOCATOR = Kind("allocator", "allocator", "sim.allocation", "ALLOCATOR", "memhier.allocators")
 DEVICE_MODEL = Kind("device_model", "device model", "sim.devices", "MODEL", "memhier.devices")
 READER = Kind("reader", "trace reader", "workloads.readers", "READER", "memhier.readers")
 GENERATOR = Kind("generator", "trace generator", "workloads.generators", "GENERATOR", "memhier.generators")
-KINDS = (EVICTION, ADMISSION, PREFETCH, OFFLOAD, ALLOCATOR, DEVICE_MODEL, READER, GENERATOR)
+POLICIES = (EVICTION, ADMISSION, PREFETCH, OFFLOAD, SCHEDULING)
+KINDS = (*POLICIES, ALLOCATOR, DEVICE_MODEL, READER, GENERATOR)
 
 
 def names(kind: Kind) -> list[str]:
@@ -138,6 +140,7 @@ _CLASSES = {
     ADMISSION: ("AdmissionPolicy",),
     PREFETCH: ("PrefetchPolicy",),
     OFFLOAD: ("OffloadPolicy",),
+    SCHEDULING: ("SchedulingPolicy",),
     ALLOCATOR: ("Allocator",),
     DEVICE_MODEL: ("DeviceModel", "EventModel"),
     READER: ("Reader",),

@@ -716,13 +716,10 @@ def _first_calls(calls, rows: int, scale: float):
     import numpy as np
 
     count = int(np.searchsorted(calls.first_row[:-1], rows))
-    return calls._replace(
-        arrival_ns=calls.arrival_ns[:count] * scale,
-        input_tokens=calls.input_tokens[:count],
-        output_tokens=calls.output_tokens[:count],
-        first_row=np.minimum(calls.first_row[: count + 1], rows),
-        tenant=calls.tenant[:count],
-    )
+    by_call = {name: value for name, value in calls._asdict().items() if isinstance(value, np.ndarray)}
+    cut = {name: value[:count] for name, value in by_call.items()}
+    cut["arrival_ns"] = cut["arrival_ns"] * scale
+    return calls._replace(**{**cut, "first_row": np.minimum(calls.first_row[: count + 1], rows)})
 
 
 def _capacity_bytes(scenario: Scenario, settings: TierSettings, tier, trace: Trace) -> int:

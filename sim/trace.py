@@ -28,7 +28,10 @@ from sim.trace_columns import (
 
 
 class Calls(NamedTuple):
-    """The calls of an LLM trace; the rows of call i are first_row[i]:first_row[i + 1], and may be none."""
+    """The calls of an LLM trace; the rows of call i are first_row[i]:first_row[i + 1], and may be none.
+
+    What a trace does not know of its calls is None there, and is no part of its digest.
+    """
 
     arrival_ns: np.ndarray  # float64[n]
     input_tokens: np.ndarray  # int64[n]
@@ -36,6 +39,8 @@ class Calls(NamedTuple):
     first_row: np.ndarray  # int64[n + 1]
     tenant: np.ndarray  # int32[n]
     block_tokens: int  # tokens in a block; 0 where a row stands for a whole prompt of any length
+    program: np.ndarray | None = None  # int32[n] the session or agent that makes the call, 0 or more
+    priority: np.ndarray | None = None  # int32[n] larger is more important
 
 
 class Column(Protocol):
@@ -145,7 +150,8 @@ class Trace:
         for name, array in (("address", self.address), ("block_bytes", self.block_bytes)):
             total.update(f"{name}:{hashlib.sha256(array).hexdigest()};".encode())
         for name, value in (self.calls._asdict() if self.calls else {}).items():
-            total.update(f"calls.{name}:{hashlib.sha256(np.ascontiguousarray(value)).hexdigest()};".encode())
+            if value is not None:
+                total.update(f"calls.{name}:{hashlib.sha256(np.ascontiguousarray(value)).hexdigest()};".encode())
         return total.hexdigest()
 
     def _column_digest(self, name: str) -> str:

@@ -187,6 +187,8 @@ _ROW_RULES = {
     "priority": (np.iinfo(np.int32).min, np.iinfo(np.int32).max, "a whole number from -2^31 to 2^31 - 1"),
 }
 
+_OPTIONAL = {"program": _ROW_RULES["tenant"], "priority": _ROW_RULES["priority"]}  # fields of `Calls`, and their rules
+
 
 class _CallList:
     """Calls of successive chunks, put together."""
@@ -204,6 +206,8 @@ class _CallList:
             tokens = np.asarray(getattr(calls, name))
             if tokens.size and tokens.min() < 0:
                 raise self.report("negative tokens", field=f"calls.{name}", value=int(tokens.min()))
+        for name in _OPTIONAL:
+            self._check_optional(name, getattr(calls, name), len(calls.arrival_ns))
         self.parts.append(calls._replace(first_row=bounds + first_row))
 
     def joined(self) -> Calls | None:
@@ -217,7 +221,25 @@ class _CallList:
             first_row=np.concatenate(starts),
             tenant=self._column("tenant", np.int32),
             block_tokens=int(self.parts[0].block_tokens),
+            **{name: self._optional(name) for name in _OPTIONAL},
         )
+
+    def _check_optional(self, name: str, values: np.ndarray | None, calls: int) -> None:
+        if values is None:
+            return
+        values, (lowest, highest, expected) = np.asarray(values), _OPTIONAL[name]
+        if values.shape != (calls,):
+            raise self.report(f"{values.shape} values for {calls} calls", field=f"calls.{name}")
+        bad = (values < lowest) | (values > highest)
+        if bad.any():
+            raise self.report("bad value", field=f"calls.{name}", value=values[bad][0].item(), expected=expected)
+
+    def _optional(self, name: str) -> np.ndarray | None:
+        """A field that a trace may have or not; all its chunks alike."""
+        given = {getattr(part, name) is not None for part in self.parts}
+        if len(given) == 2:
+            raise self.report("some calls have it, others do not:", field="calls", value=name)
+        return self._column(name, np.int32) if given == {True} else None
 
     def _column(self, name: str, dtype: type) -> np.ndarray:
         return np.concatenate([np.asarray(getattr(part, name), dtype) for part in self.parts])

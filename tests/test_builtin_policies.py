@@ -12,12 +12,11 @@ pytestmark = [
     pytest.mark.uncompiled,
     pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="each would be compiled three times; its own tests do so"),
 ]
-KINDS = (registry.EVICTION, registry.ADMISSION, registry.PREFETCH, registry.OFFLOAD)
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(kind, name) for kind in KINDS for name in registry.names(kind)],
+    [(kind, name) for kind in registry.POLICIES for name in registry.names(kind)],
     ids=lambda one: getattr(one, "name", one),
 )
 def test_a_built_in_policy_keeps_the_rules(kind, name):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import config
 
-from sim import policy
+from sim import plugin_digest
 from sim.devices import dram
 from sim.dram.state import BANK_REFRESHES, REFRESHES
 from sim.dram.timing import dram_parameters, read_set, timing_sets
@@ -261,6 +261,6 @@ def test_all_banks_at_once_counts_no_single_bank():
 @pytest.mark.uncompiled
 def test_machine_code_is_kept_by_the_sources_of_all_folders_that_it_is_made_of(monkeypatch):
     assert {"devices", "dram", "kernels"} <= {folder.name for folder in folders_used("sim.devices.dram")}
-    before = policy._digest((dram.advance,))
-    monkeypatch.setattr(policy, "used_digest", lambda module: b"a constant of sim.dram.mapping was edited")
-    assert policy._digest((dram.advance,)) != before
+    before = plugin_digest.digest_of((dram.advance,))
+    monkeypatch.setattr(plugin_digest, "used_digest", lambda module: b"a constant of sim.dram.mapping was edited")
+    assert plugin_digest.digest_of((dram.advance,)) != before

@@ -35,10 +35,10 @@ def _text(value: Any) -> str:
 
 
 def policies() -> Iterator[Row]:
-    """The four kinds of policy, and allocators."""
+    """The five kinds of policy, and allocators."""
     from sim import registry
 
-    for kind in (registry.EVICTION, registry.ADMISSION, registry.PREFETCH, registry.OFFLOAD, registry.ALLOCATOR):
+    for kind in (*registry.POLICIES, registry.ALLOCATOR):
         for name in registry.names(kind):
             plugin = registry.load(kind, name)
             row = {"kind": kind.name, "name": name, "parameters": plugin.parameters()}

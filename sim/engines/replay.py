@@ -300,7 +300,12 @@ class _Replay:
 # ------------------------------------------------------------------------------------------- what does not compile, why
 
 
-_WANTED = {"evict": ("the number of a block", "int"), "admit": ("True or False", "bool")}
+_WANTED = {
+    "evict": ("the number of a block", "int"),
+    "admit": ("True or False", "bool"),
+    "preempts": ("True or False", "bool"),
+    **{hook: ("a number", "float") for hook in ("rank", "victim_rank", "hold_ns")},
+}
 
 
 def explain(

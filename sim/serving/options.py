@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 
 from sim.choice import Choice
 
-COMMITS = ("chunk", "prompt")  # when blocks of a prompt enter the index: as each chunk is scheduled, or all at admission
+COMMITS = (
+    "chunk",
+    "prompt",
+)  # when blocks of a prompt enter the index: as each chunk is scheduled, or all at admission
 ORDERS = ("backward", "forward")  # in which a call's blocks are touched: the last first, so that suffixes leave first
 PREEMPTIONS = ("recompute", "swap")
 RESERVATIONS = ("paged", "max", "pow2", "exact")

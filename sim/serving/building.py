@@ -1,0 +1,352 @@
+"""A system, a model and the choices of an engine made into its state: what fits, which paths copies take, who decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sim import registry
+from sim.cost.calibration import Calibration, Gpu
+from sim.cost.kernels import WORK
+from sim.cost.step import make_step
+from sim.engines import block_cache as bc
+from sim.errors import InputError
+from sim.hierarchy import Column, routes_between, servers_of
+from sim.kernels.rank_heap import make_rank_heap
+from sim.llm.models import Model
+from sim.llm.operators import kv_bytes_per_token, weight_bytes
+from sim.policy import Context, Stacked
+from sim.profile import Profile
+from sim.serving import options as o
+from sim.serving import record as r
+from sim.serving import state as s
+from sim.serving import tiers as t
+from sim.serving.network import make_network
+from sim.serving.workload import Blocks, Workload
+
+_FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one accelerator, in bytes: what weights and activations take of its share, and what is left for blocks."""
+
+    share_bytes: int
+    weight_bytes: int
+    activation_bytes: int
+    block_bytes: int
+    capacity_blocks: tuple[int, ...]  # by tier
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What copies use: servers with their states, which engines may share, and what their columns stand for."""
+
+    columns: tuple[Column, ...]
+    servers: tuple[Any, ...]
+    model: Stacked
+    states: tuple[Any, ...]
+
+
+def memory_of(profile: Profile, options: o.ServingOptions, model: Model, block_tokens: int) -> Memory:
+    """How many blocks each tier holds. Raises InputError where the model, or not one block, fits."""
+    tp = options.tensor_parallel
+    block_bytes = kv_bytes_per_token(model, tp) * block_tokens
+    g1 = profile.tier(options.tiers[0].name).device
+    share = int((options.tiers[0].capacity_bytes or g1.capacity_bytes) * options.memory_utilization)
+    weights = round(weight_bytes(model, tp))
+    activations = options.activation_bytes
+    if activations is None:
+        activations = activation_bytes(model, options)
+    blocks = options.kv_blocks
+    if blocks is None:
+        blocks = max(0, share - weights - activations) // block_bytes
+        if blocks < 1:
+            raise InputError(
+                f"model {model.name!r} does not fit: {weights} bytes of weights and {activations} of activations"
+                f" on each of {tp} accelerators leave no room for one KV block of {block_bytes} bytes",
+                value=share,
+                expected="more memory (memory_utilization), or more accelerators (tensor_parallel)",
+            )
+    capacities = [blocks]
+    for tier in options.tiers[1:]:
+        capacity = tier.capacity_bytes or profile.tier(tier.name).device.capacity_bytes
+        if capacity is None or capacity < block_bytes:
+            problem = f"tier {tier.name!r} has no room for a KV block of {block_bytes} bytes:"
+            raise InputError(problem, value=capacity, expected="a capacity")
+        capacities.append(capacity // block_bytes)
+    return Memory(share, weights, activations, block_bytes, tuple(capacities))
+
+
+def activation_bytes(model: Model, options: o.ServingOptions) -> int:
+    """At the largest batch: the residual stream twice, the widest layer's input and output, and the logits in float32.
+
+    A feed-forward layer's two inner matrices are the widest; what kernels and the runtime keep for themselves is not
+    counted, which is one reason why engines use only a share of the memory.
+    """
+    inner = 0 if model.ffn is None else 2 * model.ffn.size
+    if model.experts is not None:
+        inner = max(inner, 2 * model.experts.size * (model.experts.active + model.experts.shared))
+    heads = (model.attention.heads + 2 * model.attention.kv_heads) * model.attention.head_dim
+    widest = max(inner, heads) / options.tensor_parallel
+    per_token = (2 * model.hidden + widest) * model.dtype_bytes
+    logits = options.max_num_seqs * model.vocab / options.tensor_parallel * _FLOAT32_BYTES
+    return round(options.max_num_batched_tokens * per_token + logits)
+
+
+def parts_of(profile: Profile, options: o.ServingOptions) -> Parts:
+    """The servers of a system. Raises InputError for parts that are simulated event by event."""
+    names = [tier.name for tier in options.tiers]
+    columns, servers, model, states, driven = servers_of(profile, names)
+    if driven:
+        raise InputError(
+            "a serving run times parts by the model 'fixed'; simulated event by event are",
+            file=profile.file,
+            value=", ".join(sorted({part.name for part in driven})),
+            expected="fidelity: fixed",
+        )
+    return Parts(columns, servers, model, states)
+
+
+def _paths(profile: Profile, options: o.ServingOptions, parts: Parts, link: str | None):
+    """Routes between every two tiers, and from another engine's G1, the last end, to this one's."""
+    names = [tier.name for tier in options.tiers]
+    ends = len(names) + 1
+    first, stages = routes_between(profile, names, parts.servers)
+    routes: list[np.ndarray] = []
+    for a in range(ends):
+        for b in range(ends):
+            if a < len(names) and b < len(names):
+                route = (bc.BETWEEN_LEVELS * len(names) + a) * len(names) + b
+                routes.append(stages[first[route] : first[route + 1]])
+            elif a == len(names) and b == 0 and link is not None:
+                routes.append(_link_stages(parts, link, len(names)))
+            else:
+                routes.append(stages[:0])
+    starts = np.concatenate([[0], np.cumsum([len(route) for route in routes])])
+    return starts.astype(np.int64), np.concatenate(routes).astype(np.int64)
+
+
+def _link_stages(parts: Parts, link: str, levels: int) -> np.ndarray:
+    """The way up of one link."""
+    at = next(
+        i
+        for i, column in enumerate(parts.columns)
+        if (column.part, column.name, column.direction) == ("link", link, "up")
+    )
+    server = parts.servers[levels + at - 2 * levels]
+    return np.array([[server.level, server.row, at, 0, bc.LINK_NS]], np.uint32)
+
+
+def tiers_of(options: o.ServingOptions, memory: Memory, blocks: Blocks, seed: int, max_moves: int) -> t.Tiers:
+    """Empty tiers. Raises InputError for policies that a serving engine cannot run."""
+    kinds = {"eviction": registry.EVICTION, "admission": registry.ADMISSION, "offload": registry.OFFLOAD}
+    stacks: dict[str, Any] = {}
+    known = max(1, blocks.blocks)
+    removable = []
+    for field, kind in kinds.items():
+        plugins, states = [], []
+        for number, tier in enumerate(options.tiers):
+            choice = getattr(tier, field)
+            plugin = choice.plugin(kind)
+            _check_policy(plugin, tier.name)
+            context = Context(
+                capacity=memory.capacity_blocks[number], blocks=known, seed=seed + number, unit_sizes=True
+            )
+            states.append(plugin.make_state(context, choice.parameters))
+            if field == "eviction":
+                removable.append(plugin.remove is not None)
+                plugin = plugin if plugin.remove is not None else t.without_remove(plugin)
+            plugins.append(plugin)
+        stacks[field], stacks[f"{field}_states"] = Stacked(plugins), tuple(states)
+    sizes = [_sizes(tier, memory.capacity_blocks[number]) for number, tier in enumerate(options.tiers)]
+    for size, can in zip(sizes, removable, strict=True):
+        size[t.REMOVABLE] = can
+    return t.Tiers(
+        **stacks,
+        held=tuple(np.zeros(known, np.uint8) for _ in options.tiers),
+        sizes=tuple(sizes),
+        counts=tuple(np.zeros(len(t.COUNTS), np.int64) for _ in options.tiers),
+        pins=np.zeros(known, np.int32),
+        moves=np.zeros((max_moves, 4), np.int64),
+        state=np.zeros(5, np.int64),
+    )
+
+
+def _sizes(tier: o.KvTier, capacity: int) -> np.ndarray:
+    sizes = np.zeros(8, np.int64)
+    trigger = max(1, int(tier.evict_trigger * capacity))
+    sizes[t.CAPACITY], sizes[t.TRIGGER] = capacity, trigger
+    sizes[t.TARGET] = max(0, min(trigger - 1, trigger - round(tier.evict_ratio * capacity)))
+    return sizes
+
+
+def _check_policy(plugin, tier: str) -> None:
+    if plugin.plain:
+        raise InputError(f"tiers.{tier}: policy {plugin.name!r} is a plain Python class, which only a replay can run")
+    if "next_access" in plugin.needs:
+        problem = f"tiers.{tier}: {plugin.KIND} policy {plugin.name!r} needs to know the next access to each block"
+        raise InputError(f"{problem}, which depends on time in a serving run")
+
+
+def build(
+    profile: Profile,
+    options: o.ServingOptions,
+    model: Model,
+    gpu: Gpu,
+    calibration: Calibration,
+    workload: Workload,
+    blocks: Blocks,
+    memory: Memory,
+    *,
+    seed: int = 0,
+    jumps: bool = True,
+    parts: Parts | None = None,
+    link: str | None = None,
+    role: int = s.EITHER,
+    inbox: np.ndarray | None = None,
+) -> s.Engine:
+    """One engine at rest. inbox: calls that come to it by themselves, in order; None: all.
+
+    parts: servers that it shares with other engines; its own where None. jumps: whether iterations that are alike are
+    taken in one go (the results are the same).
+    """
+    n, tiers = workload.arrival_ns.size, len(options.tiers)
+    parts = parts or parts_of(profile, options)
+    step = make_step(model, gpu, calibration, options.tensor_parallel)
+    largest = int(np.max(_most_blocks(workload, blocks), initial=1))
+    bursts = sum(
+        round(tier.evict_ratio * size) for tier, size in zip(options.tiers, memory.capacity_blocks, strict=True)
+    )
+    max_moves = 2 * (tiers + 1) * (memory.capacity_blocks[0] + options.max_num_seqs) + bursts + 1024
+    kv = tiers_of(options, memory, blocks, seed, max_moves)
+    first_stage, stages = _paths(profile, options, parts, link)
+    copy = (options.copy_blocks, options.copy_overhead_ns, memory.block_bytes)
+    network = make_network(
+        parts.model,
+        parts.states,
+        first_stage,
+        stages,
+        len(parts.columns),
+        copy,
+        slots=2 * tiers * tiers + 8 * options.max_num_seqs,
+        nodes=2 * max_moves if tiers > 1 else 2 * max_moves,
+    )
+    scheduling = options.scheduling.plugin(registry.SCHEDULING)
+    counts = {"calls": n, "tenants": _numbers(workload.tenant), "programs": _numbers(workload.program)}
+    context = Context(capacity=memory.capacity_blocks[0], blocks=max(1, blocks.blocks), seed=seed, **counts)
+    contiguous = options.allocator.plugin(registry.ALLOCATOR)
+    space = Context(capacity=memory.capacity_blocks[0], blocks=max(1, n), seed=seed, unit_sizes=True)
+    inbox = np.arange(n, dtype=np.int64) if inbox is None else inbox
+    places = np.zeros(n, np.int64)
+    places[: inbox.size] = inbox
+    inbox_ns = np.full(n, np.inf)
+    inbox_ns[: inbox.size] = workload.arrival_ns[inbox]
+    count = np.zeros(s.COUNT_PLACES, np.int64)
+    count[s.INBOX] = inbox.size
+    clock = np.zeros(10)
+    clock[s.STEP_END] = np.inf
+    calls = np.zeros((n, s.CALL_COLUMNS), np.int64)
+    calls[:, s.HELD_AT] = calls[:, s.ADMISSION] = -1
+    return s.Engine(
+        work=workload,
+        calls=calls,
+        times=np.full((n, s.TIME_COLUMNS), np.nan),
+        parts_ns=np.zeros((n, len(r.PARTS))),
+        hit_tokens=np.zeros((n, tiers), np.int64),
+        kept=np.zeros(workload.block.size, np.uint8),
+        tiers=kv,
+        network=network,
+        scheduling=scheduling,
+        scheduling_state=scheduling.make_state(context, options.scheduling.parameters),
+        allocator=contiguous,
+        allocator_state=contiguous.make_state(space, options.allocator.parameters),
+        waiting=make_rank_heap(n + 1),
+        aside=np.zeros(n, np.int64),
+        running=np.zeros(options.max_num_seqs, np.int64),
+        inbox=places,
+        inbox_ns=inbox_ns,
+        holding=np.zeros(n, np.int64),
+        outbox=np.zeros(n + 1, np.int64),
+        sources=np.zeros(largest, np.int64),
+        step=step,
+        tokens_memo=np.full(options.max_num_batched_tokens + 1, np.nan),
+        outputs_memo=np.full(options.max_num_seqs + 1, np.nan),
+        work_sums=np.zeros((2, WORK)),
+        sums=np.zeros(3),
+        load_ns=_load_times(profile, options, memory),
+        engine_ns=np.zeros(len(r.ENGINE_PARTS)),
+        gaps=np.zeros(s.GAP_BINS, np.int64),
+        gap_total_ns=np.zeros(1, np.int64),
+        clock=clock,
+        count=count,
+        rules=_rules(options, model, blocks, memory, scheduling, jumps, role),
+        numbers=np.array([options.prefetch_timeout_ns, options.load_failure_rate]),
+    )
+
+
+def _numbers(column: np.ndarray) -> int:
+    return int(column.max(initial=-1)) + 1
+
+
+def _most_blocks(workload: Workload, blocks: Blocks) -> np.ndarray:
+    return np.diff(workload.first_row) + np.diff(workload.fresh_first) + 1
+
+
+def _load_times(profile: Profile, options: o.ServingOptions, memory: Memory) -> np.ndarray:
+    """float64[T, 2] of an unloaded load from each tier: ns before the first byte, ns of each block."""
+    times = np.zeros((len(options.tiers), 2))
+    for number, tier in enumerate(options.tiers[1:], start=1):
+        each_ns = memory.block_bytes / profile.path_bandwidth(tier.name)
+        each_ns += options.copy_overhead_ns / options.copy_blocks if options.copy_blocks else 0.0
+        first_ns = profile.unloaded_ns(tier.name, memory.block_bytes) - memory.block_bytes / profile.path_bandwidth(
+            tier.name
+        )
+        times[number] = first_ns + options.copy_overhead_ns, each_ns
+    return times
+
+
+def _rules(options, model: Model, blocks: Blocks, memory: Memory, scheduling, jumps: bool, role: int) -> np.ndarray:
+    rules = np.zeros(s.RULE_PLACES, np.int64)
+    told = {
+        s.BLOCK_TOKENS: blocks.block_tokens,
+        s.MAX_SEQS: options.max_num_seqs,
+        s.MAX_TOKENS: options.max_num_batched_tokens,
+        s.CHUNKED: options.chunked_prefill,
+        s.LONG_PREFILL: options.long_prefill_token_threshold,
+        s.MAX_LEN: options.max_model_len or model.context,
+        s.RESERVE_FULL: options.reserve_full_prompt,
+        s.WATERMARK_BLOCKS: int(options.watermark * memory.capacity_blocks[0]),
+        s.PARTIAL: options.partial_blocks,
+        s.COMMIT_ALL: o.COMMITS.index(options.commit),
+        s.BACKWARD: options.order == "backward",
+        s.TOUCH_ON_RELEASE: options.touch_on_release,
+        s.SWAP_BLOCKS: options.swap_bytes // memory.block_bytes if options.preemption == "swap" else 0,
+        s.LOAD_RULE: o.LOADS.index(options.load),
+        s.OVERLAP: o.OVERLAPS.index(options.overlap),
+        s.MIN_LOAD: options.min_load_tokens,
+        s.MAX_LOAD: options.max_load_tokens,
+        s.FAIL_ON_LOAD: options.load_failure == "fail",
+        s.PREFETCH_RULE: o.PREFETCHES.index(options.prefetch) if len(options.tiers) > 2 else 0,
+        s.PREFETCH_MIN: options.prefetch_min_tokens,
+        s.STORE_OUTPUTS: options.store_outputs,
+        s.JUMPS: jumps,
+        s.DYNAMIC: scheduling.dynamic,
+        s.SEES_HITS: scheduling.sees_hits,
+        s.COUNTS_TOKENS: scheduling.counts_tokens,
+        s.HASHED: options.prefix_caching,
+        s.ROLE: role,
+        s.LAYERS: model.layers,
+        s.RESERVATION: o.RESERVATIONS.index(options.reservation),
+    }
+    for place, value in told.items():
+        rules[place] = value
+    return rules
+
+
+def owners(columns: Sequence[Column]) -> list[str]:
+    """`tier.dram.write`, `link.pcie.up`: what each column of a network's traffic stands for."""
+    return [f"{column.part}.{column.name}.{column.direction}" for column in columns]
