@@ -249,12 +249,15 @@ def explain(
         bool,
         typer.Option("--what-if", help="Simulate it with no lower tiers, with infinite and with infinitely fast ones."),
     ] = False,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
+    ] = None,
     json: _Json = False,
 ):
     """Why a serving run took its time: where it went, the bottleneck over time, and whether offloading helped."""
     from sim.commands import explain as command
 
-    command.explain(result, request, what_if, json)
+    command.explain(result, request, what_if, scenario, json)
 
 
 @app.command("list")

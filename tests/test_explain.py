@@ -6,8 +6,10 @@ import dataclasses
 import itertools
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from sim.profile import load_profile
 from sim.serving import explain, what_if
 from sim.serving.break_even import break_even_tokens, computing_ns_of, loading_ns_of
 from sim.serving.options import Cluster, KvTier, ServingOptions
-from sim.serving.rebuilding import loaded_of, options_of
+from sim.serving.rebuilding import loaded_of, options_of, with_places
 from sim.serving.record import ENGINE_PARTS, PARTS
 from sim.serving.results import ServingResult, save
 from sim.serving.what_if import FAST_LOWER, LARGE_G1, LARGE_G2, NO_LOWER, Outcome, outcomes, variants
@@ -360,6 +362,18 @@ def test_options_come_back_from_plain_data():
     assert loaded_of(plain).profile.name == "dgx_h100_cxl_ssd"
 
 
+def test_files_are_found_where_the_scenario_has_them():
+    plain = made_up_scenario()
+    plain["workload"]["trace"], plain["serving"]["model"] = "calls.jsonl", "mine.yaml"
+    workload = SimpleNamespace(trace="/far/calls.jsonl")
+    file = SimpleNamespace(system="own/other.yaml", model="/far/mine.yaml", gpu="a", kernels="k", workload=workload)
+    placed = with_places(plain, file)
+    assert (placed["workload"]["trace"], placed["serving"]["model"]) == ("/far/calls.jsonl", "/far/mine.yaml")
+    assert placed["system"] == plain["system"] and placed["serving"]["gpu"] == plain["serving"]["gpu"]
+    generated = {**plain, "workload": {"generator": "chat"}}
+    assert with_places(generated, file)["workload"] == {"generator": "chat"}
+
+
 def test_what_is_wrong_with_a_manifest_is_told():
     plain = made_up_scenario()
     plain["serving"]["options"]["block_token"] = 16
@@ -407,6 +421,21 @@ def test_the_command_tells_of_one_request(folder, capsys, result):
     assert "rejected: longer_than_model" in command(capsys, folder, "--request", str(rejected))[1]
     code, out, err = command(capsys, folder, "--request", "400")
     assert (code, out) == (2, "") and err == "error: no such request 400; expected a number from 0 to 399\n"
+
+
+def test_the_command_simulates_other_tiers(folder, capsys, monkeypatch):
+    fake = ModuleType("sim.serving.simulation")
+    fake.simulate = lambda scenario, progress=None: made_up_run(60, seed=len(scenario.options.tiers), rejected=0)
+    monkeypatch.setitem(sys.modules, "sim.serving.simulation", fake)
+    monkeypatch.setattr("sim.serving.rebuilding.scenario_of", lambda plain: Scenario(options_of(plain)))
+    code, out, _ = command(capsys, folder, "--what-if")
+    text = " ".join(out.split())
+    assert code == 0 and "with and without lower tiers." in text
+    for name in (NO_LOWER, LARGE_G1, LARGE_G2, FAST_LOWER, "this run"):
+        assert name in text
+    document = json.loads(command(capsys, folder, "--what-if", "--json")[1])
+    assert next(iter(document["what_if"])) == "this run" and len(document["what_if"]) == 5
+    assert document["what_if"][NO_LOWER]["hit_tokens"] > 0
 
 
 def test_the_command_refuses_what_is_no_serving_run(tmp_path, capsys):

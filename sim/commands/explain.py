@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 _MOST_STRETCHES = 12  # that are told one by one
 
 
-def explain(folder: str, request: int | None, what_if: bool, as_json: bool) -> None:
-    """Print it. Raises InputError where there is no such result or request, or the run cannot be simulated again."""
+def explain(folder: str, request: int | None, what_if: bool, scenario: str | None, as_json: bool) -> None:
+    """Print it. scenario: that of the run, where it names files, which a result does not say the places of.
+
+    Raises InputError where there is no such result or request, or the run cannot be simulated again.
+    """
     from sim.serving import explain as why
     from sim.serving.results import load_serving_result
 
@@ -29,13 +32,14 @@ def explain(folder: str, request: int | None, what_if: bool, as_json: bool) -> N
         told = why.request(result, request)
         output.print_json(told) if as_json else output.console().print(_request_table(told))
         return
+    plain = _scenario(result, scenario)
     found: dict[str, Any] = {
         "slices": why.slices(result),
         "bottlenecks": why.bottlenecks(result),
-        "break_even": _break_even(result),
+        "break_even": _break_even(result, plain),
     }
     if what_if:
-        found["what_if"] = _outcomes(result)
+        found["what_if"] = _outcomes(result, plain)
         found["offloading"] = why.verdict(len(result.tier_names) > 1, found["what_if"]["this run"], found["what_if"])
     else:
         found["offloading"] = why.estimate(result)
@@ -56,25 +60,35 @@ def _plain(value: Any) -> Any:
 # --- what needs the run's scenario -----------------------------------------------------------------------------------
 
 
-def _break_even(result: ServingResult) -> dict[str, Any]:
+def _scenario(result: ServingResult, file: str | None) -> Mapping[str, Any]:
+    plain = result.manifest["scenario"]
+    if file is None:
+        return plain
+    from sim.serving.rebuilding import with_places
+    from sim.serving.scenario import load_serving_scenario
+
+    return with_places(plain, load_serving_scenario(file))
+
+
+def _break_even(result: ServingResult, plain: Mapping[str, Any]) -> dict[str, Any]:
     """By lower tier: tokens from which loading is sooner (None: never), or why that cannot be told."""
     lower = result.tier_names[1:]
     try:
-        return _break_even_of(result, lower)
+        return _break_even_of(result, plain, lower)
     except InputError as error:
         return dict.fromkeys(lower, str(error))
 
 
-def _break_even_of(result: ServingResult, lower: tuple[str, ...]) -> dict[str, int | None]:
+def _break_even_of(result: ServingResult, plain: Mapping[str, Any], lower: tuple[str, ...]) -> dict[str, int | None]:
     from sim.cost.step import make_step
     from sim.serving.break_even import break_even_tokens, computing_ns_of, loading_ns_of
     from sim.serving.rebuilding import loaded_of, options_of
 
     if not lower:
         return {}
-    scenario, block_tokens = result.manifest["scenario"], result.manifest["block_tokens"]
-    options, (profile, model, gpu, kernels) = options_of(scenario), loaded_of(scenario)
+    options, (profile, model, gpu, kernels) = options_of(plain), loaded_of(plain)
     step = make_step(model, gpu, kernels, options.tensor_parallel)
+    block_tokens = result.manifest["block_tokens"]
     bytes_per_token = result.manifest["block_bytes"] / block_tokens
     most = max(block_tokens, int(result.column("requests", "input_tokens").max(initial=0)))
     computing_ns = computing_ns_of(step, options.max_num_batched_tokens)
@@ -87,7 +101,7 @@ def _break_even_of(result: ServingResult, lower: tuple[str, ...]) -> dict[str, i
     }
 
 
-def _outcomes(result: ServingResult) -> dict[str, Outcome]:
+def _outcomes(result: ServingResult, plain: Mapping[str, Any]) -> dict[str, Outcome]:
     """This run's, then what each changed scenario comes to."""
     from sim.profile import load_profile
     from sim.serving.rebuilding import scenario_of
@@ -98,7 +112,7 @@ def _outcomes(result: ServingResult) -> dict[str, Outcome]:
         with output.progress("what if") as progress:
             return simulate(changed, progress=progress)
 
-    scenario = scenario_of(result.manifest["scenario"])
+    scenario = scenario_of(plain)
     profile = load_profile(scenario.system, scenario.profile_overrides)
     room = enough_blocks_of(result), result.manifest["block_bytes"]
     return {"this run": Outcome.of(result.summary), **outcomes(scenario, profile, *room, run)}

@@ -1,7 +1,7 @@
 """A serving scenario from the plain data of a manifest, to run it again: the inverse of `ServingScenario.resolved`.
 
-A manifest has of each file only its own name, so that only what names shipped parts and catalogued traces can be run
-again; loading any other part raises an InputError that says which is unknown.
+A manifest has of each file only its own name, so that by itself only what names shipped parts and catalogued traces can
+be run again; loading any other part raises an InputError that says which is unknown. `with_places` says where they are.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sim.choice import Choice
@@ -58,6 +59,25 @@ def scenario_of(plain: Mapping[str, Any]) -> ServingScenario:
             seed=plain["seed"],
             compare=tuple(plain["compare"]),
         )
+
+
+def with_places(plain: Mapping[str, Any], scenario: ServingScenario) -> dict[str, Any]:
+    """The same plain data, with the places that this scenario has of files with the same own names."""
+    with _complete():
+        serving = {
+            name: _place(plain["serving"][name], getattr(scenario, name)) for name in ("model", "gpu", "kernels")
+        }
+        trace = {"trace": _place(plain["workload"].get("trace"), scenario.workload.trace)}
+        return {
+            **plain,
+            "system": _place(plain["system"], scenario.system),
+            "workload": {**plain["workload"], **{name: place for name, place in trace.items() if place}},
+            "serving": {**plain["serving"], **serving},
+        }
+
+
+def _place(own_name: str | None, place: str | None) -> str | None:
+    return place if own_name and place and Path(place).name == own_name else own_name
 
 
 def options_of(plain: Mapping[str, Any]) -> ServingOptions:
