@@ -28,7 +28,7 @@ from sim.profile import load_profile
 from sim.serving import explain, what_if
 from sim.serving.break_even import break_even_tokens, computing_ns_of, loading_ns_of
 from sim.serving.options import Cluster, KvTier, ServingOptions
-from sim.serving.rebuilding import loaded_of, options_of, with_places
+from sim.serving.rebuilding import loaded_of, options_of, scenario_of, with_places
 from sim.serving.record import ENGINE_PARTS, PARTS
 from sim.serving.results import ServingResult, save
 from sim.serving.what_if import FAST_LOWER, LARGE_G1, LARGE_G2, NO_LOWER, Outcome, outcomes, variants
@@ -350,6 +350,23 @@ def test_the_estimate_weighs_loading_against_computing(result, run):
     assert "no prompt token was found in a lower tier" in explain.estimate(result_of(changed(run, hit_tokens=hits)))
 
 
+SERVING = """
+name: own
+description: a test
+system: dgx_h100_cxl_ssd
+workload: {generator: chat}
+serving:
+  model: llama31_8b
+  gpu: a100_sxm_80g
+  options: {max_num_seqs: 64}
+  tiers:
+    hbm: {}
+    dram: {capacity: 20 GiB, eviction: "s3fifo:small_ratio=0.2"}
+    ssd: {}
+  slo: {ttft: 2 s}
+"""
+
+
 # --- a scenario from its manifest ------------------------------------------------------------------------------------
 
 
@@ -360,6 +377,17 @@ def test_options_come_back_from_plain_data():
     assert options.tiers[1].eviction == Choice("lru") and options.scheduling == Choice("fcfs")
     assert dataclasses.replace(options, tiers=ServingOptions().tiers) == ServingOptions()
     assert loaded_of(plain).profile.name == "dgx_h100_cxl_ssd"
+
+
+def test_a_scenario_comes_back_from_its_plain_data(tmp_path):
+    scenarios = pytest.importorskip("sim.serving.scenario")
+    file = tmp_path / "own.yaml"
+    file.write_text(SERVING)
+    scenario = scenarios.load_serving_scenario(file)
+    again = scenario_of(json.loads(json.dumps(scenario.resolved())))
+    assert again == dataclasses.replace(scenario, file=None)
+    made = variants(again, PROFILE, 1000, 2**21)
+    assert list(made) == [NO_LOWER, LARGE_G1, LARGE_G2, FAST_LOWER]
 
 
 def test_files_are_found_where_the_scenario_has_them():

@@ -142,16 +142,20 @@ def test_against_a_run_worked_out_by_hand():
     assert summary["energy_j_per_million_tokens"] == pytest.approx(joules / 145 * 1e6)
 
 
+def reasons_of(run, slo=None, accelerators=None, profile=None) -> dict[str, str]:
+    return left_out(run, summarise(run, slo, accelerators, profile), accelerators, profile)
+
+
 def test_what_cannot_be_told_is_left_out_with_the_reason():
     run = by_hand()
-    summary, reasons = summarise(run), left_out(run)
+    summary, reasons = summarise(run), reasons_of(run)
     assert not summary.keys() & reasons.keys()
     assert reasons["good_share"] == "no SLO was given"
     assert reasons["cost_usd_per_million_tokens"] == "the accelerator's price is not known"
     assert reasons["accelerator_energy_j"] == "the accelerator's power is not known"
     assert reasons["tier.ssd.endurance_years"] == "no profile was given"
     assert reasons["stores"] == "the run counted none"
-    known = left_out(run, Slo(ttft_ns=1.0), Accelerators(1, 1.0, 1.0), PROFILE)
+    known = reasons_of(run, Slo(ttft_ns=1.0), Accelerators(1, 1.0, 1.0), PROFILE)
     assert known["tier.hbm.endurance_years"] == "'hbm3_h100_80g' is no drive"
     assert not {"good_share", "cost_usd_per_million_tokens", "tier_energy_j"} & known.keys()
 
@@ -160,14 +164,14 @@ def test_a_drive_without_a_rating_has_no_years():
     unrated = load_profile("dgx_h100_cxl_ssd", {"tiers.ssd.device": "nvme_gen4_tlc_1536g"})
     run = by_hand()
     assert "tier.ssd.endurance_years" not in summarise(run, profile=unrated)
-    reason = left_out(run, profile=unrated)["tier.ssd.endurance_years"]
+    reason = reasons_of(run, profile=unrated)["tier.ssd.endurance_years"]
     assert reason == "the file of 'nvme_gen4_tlc_1536g' has no endurance"
 
 
 def test_a_run_in_which_nothing_was_completed():
     run = by_hand()
     nothing = changed(run, status=np.full(3, record.REJECTED), generated_tokens=np.zeros(3, np.int64))
-    summary, reasons = summarise(nothing, Slo(ttft_ns=1.0)), left_out(nothing, Slo(ttft_ns=1.0))
+    summary, reasons = summarise(nothing, Slo(ttft_ns=1.0)), reasons_of(nothing, Slo(ttft_ns=1.0))
     assert (summary["completed"], summary["rejected"], summary["calls_per_s"], summary["good_share"]) == (0, 3, 0, 0)
     assert reasons["ttft_mean_ns"] == reasons["latency_p99_ns"] == "no call was completed"
     assert summarise(without_calls(run))["calls"] == 0
@@ -178,7 +182,7 @@ def test_every_metric_is_declared_once_and_given_in_that_order():
     assert len(set(names)) == len(names)
     run = made_up_run()
     every = summarise(run, Slo(1e9, 2e7), Accelerators(1, 700.0, 3.0), PROFILE)
-    told = [*every, *left_out(run, Slo(1e9, 2e7), Accelerators(1, 700.0, 3.0), PROFILE)]
+    told = [*every, *reasons_of(run, Slo(1e9, 2e7), Accelerators(1, 700.0, 3.0), PROFILE)]
     assert {declaration(name).name for name in told} == set(names)
     order = [names.index(declaration(name).name) for name in every if not name.startswith(("tier.", "link."))]
     assert order == sorted(order)

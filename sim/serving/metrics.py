@@ -239,15 +239,13 @@ def summarise(
 
 def left_out(
     run: ServingRun,
-    slo: Slo | None = None,
+    summary: Mapping[str, float],
     accelerators: Accelerators | None = None,
     profile: Profile | None = None,
-    shared: tuple[str, ...] = (),
 ) -> dict[str, str]:
-    """Why each metric that `summarise` does not give of this run cannot be told."""
-    told = summarise(run, slo, accelerators, profile, shared)
+    """Why each metric that is not in the summary of this run cannot be told; given what the summary was made from."""
     accelerators = accelerators or Accelerators()
-    return {name: _reason(name, run, accelerators, profile) for name in _names(run) if name not in told}
+    return {name: _reason(name, run, accelerators, profile) for name in _names(run) if name not in summary}
 
 
 def _names(run: ServingRun) -> list[str]:

@@ -69,11 +69,11 @@ class ServingResult:
 
         The other arguments are those of `sim.serving.metrics.summarise`.
         """
-        asked = (run, slo, accelerators, profile, shared)
+        summary = metrics.summarise(run, slo, accelerators, profile, shared)
         manifest = _manifest(run, scenario, label) | {"bandwidth_bytes_per_ns": _bandwidths(run, profile)}
-        manifest |= {"left_out": metrics.left_out(*asked)}
+        manifest |= {"left_out": metrics.left_out(run, summary, accelerators, profile)}
         columns = {"requests": _requests(run), "samples": _samples(run), "gaps": _gaps(run.gaps)}
-        return cls(metrics.summarise(*asked), manifest, {"wall_seconds": wall_seconds}, columns=columns)
+        return cls(summary, manifest, {"wall_seconds": wall_seconds}, columns=columns)
 
     @property
     def label(self) -> str:
