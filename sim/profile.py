@@ -65,6 +65,7 @@ class Device:
 
     timing and geometry keep the part's own named details as plain numbers (ns, bytes, per-ns rates) or text; parameters
     are those of `model`, as its documentation has them; sources says, by field path, where each value is from.
+    endurance_bytes: what may be written over its life, None where that is not rated.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Device:
     parameters: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     count: int = 1
     sources: dict[str, str] = field(default_factory=dict, hash=False)
+    endurance_bytes: int | None = None
 
     @property
     def is_link(self) -> bool:
@@ -114,6 +116,7 @@ class Device:
         return dataclasses.replace(
             self,
             capacity_bytes=None if self.capacity_bytes is None else self.capacity_bytes // self.count,
+            endurance_bytes=None if self.endurance_bytes is None else self.endurance_bytes // self.count,
             channels=self.channels // self.count,
             static_w=self.static_w / self.count,
             usd_per_hour=self.usd_per_hour / self.count,
@@ -132,6 +135,7 @@ class Device:
         return dataclasses.replace(
             self,
             capacity_bytes=None if self.capacity_bytes is None else self.capacity_bytes * count,
+            endurance_bytes=None if self.endurance_bytes is None else self.endurance_bytes * count,
             channels=self.channels * count,
             static_w=self.static_w * count,
             usd_per_hour=self.usd_per_hour * count,
@@ -409,6 +413,7 @@ class _MemorySpec(_PartSpec):
     write: _AccessSpec
     energy: _MemoryEnergy
     cost: _MemoryCost | None = None
+    endurance: Sourced[SomeBytes] | None = None
 
 
 class _LinkSpec(_PartSpec):
@@ -565,6 +570,7 @@ def _device(spec: _MemorySpec | _LinkSpec) -> Device:
         write_pj_per_bit=spec.energy.write.value,
         usd_per_gib_hour=rate,
         usd_per_hour=(rate or 0.0) * spec.capacity.value / _GIB,
+        endurance_bytes=spec.endurance.value if spec.endurance else None,
         **shared,
     )
 

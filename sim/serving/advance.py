@@ -11,7 +11,7 @@ from sim.serving import state as s
 from sim.serving import tiers as t
 from sim.serving.blocks import commit, full_blocks, look_up, mark_computed, request_of, tokens_in
 from sim.serving.calls import call_view, enter_phase, leave_phase
-from sim.serving.iteration import begin, end_hold, finish, give_up, jump, loads_arrived
+from sim.serving.iteration import begin, end_hold, finish, give_up, jump, keep_holds, loads_arrived
 from sim.serving.network import (
     CALL,
     DRAINS,
@@ -68,7 +68,7 @@ def _send(engine, source, target, why, now_ns):
 @subroutine
 def _send_moves(engine, now_ns, all_of_them):
     """Start copies of what left a tier, and, once they are computed, of blocks that lower tiers are given."""
-    tiers, network = engine.tiers, engine.network
+    tiers = engine.tiers
     moves, state = tiers.moves, tiers.state
     end, ends = state[t.END], len(tiers.held)
     for source in range(ends - 1):
@@ -109,6 +109,8 @@ def _arrive(engine, now_ns):
     calls[call, s.STATUS] = s.WAITING
     if engine.rules[s.PREFETCH_RULE] and engine.rules[s.HASHED]:
         _prefetch(engine, call, now_ns)
+    if count[s.HELD_CALLS] > 0:
+        keep_holds(engine, call)
     engine.scheduling.on_arrive(engine.scheduling_state, call_view(engine, call))
     enqueue(engine, call)
 
@@ -260,9 +262,10 @@ def _step_ends(engine, now_ns, limit_ns):
     count[s.DIRTY] = 1
     if engine.tiers.state[t.END] > 0:
         _send_moves(engine, now_ns, True)
-    elif engine.rules[s.JUMPS] and only_decoding and undisturbed and not ended:
-        if engine.network.counts[COPIES_DUE] == 0:
-            return jump(engine, now_ns, limit_ns)
+    elif (
+        engine.rules[s.JUMPS] and only_decoding and undisturbed and not ended and engine.network.counts[COPIES_DUE] == 0
+    ):
+        return jump(engine, now_ns, limit_ns)
     return now_ns
 
 
@@ -304,7 +307,8 @@ def advance(engine, until_ns):
                 if pass_stage(network, event):
                     _come(engine, event, now_ns)
             elif timer_kind(event) == HOLD_ENDS:
-                end_hold(engine, timer_call(event))
+                if not engine.calls[timer_call(event), s.AWAITED]:
+                    end_hold(engine, timer_call(event))
                 count[s.DIRTY] = 1
             else:
                 count[s.DIRTY] = 1

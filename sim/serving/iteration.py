@@ -138,11 +138,12 @@ def finish(engine, now_ns):
         calls[call, s.MOST_FILLED] = max(filled, calls[call, s.MOST_FILLED])
         if engine.rules[s.COMMIT_ALL]:
             mark_computed(engine, call, full_blocks(engine, call, filled))
+        told = filled == calls[call, s.TOKENS]
+        calls[call, s.TOKENS] += told
         if engine.rules[s.COUNTS_TOKENS]:
             engine.scheduling.on_tokens(engine.scheduling_state, call_view(engine, call), new)
-        if filled < calls[call, s.TOKENS]:
+        if not told:
             continue
-        calls[call, s.TOKENS] += 1
         count[s.GENERATED] += 1
         if np.isnan(times[call, s.FIRST_TOKEN]):
             times[call, s.FIRST_TOKEN] = now_ns
@@ -184,7 +185,7 @@ def end(engine, call, now_ns):
     engine.scheduling.on_finish(engine.scheduling_state, view)
     hold_ns = engine.scheduling.hold_ns(engine.scheduling_state, view)
     if hold_ns > 0.0 and engine.rules[s.HASHED]:
-        calls[call, s.HELD_AT] = count[s.HELD_CALLS]
+        calls[call, s.HELD_AT], calls[call, s.AWAITED] = count[s.HELD_CALLS], 0
         engine.holding[count[s.HELD_CALLS]] = call
         count[s.HELD_CALLS] += 1
         push(engine.network.events, now_ns + hold_ns, timer(HOLD_ENDS, call))
@@ -217,6 +218,26 @@ def end_hold(engine, call):
     count[s.HELD_CALLS] -= 1
     calls[call, s.HELD_AT] = -1
     give_up(engine, call)
+
+
+@subroutine
+def keep_holds(engine, call):
+    """A call of a program has arrived: what the program holds stays until this one is let in."""
+    for place in range(engine.count[s.HELD_CALLS]):
+        held = engine.holding[place]
+        if engine.work.program[held] == engine.work.program[call]:
+            engine.calls[held, s.AWAITED] = 1
+
+
+@subroutine
+def end_holds(engine, call):
+    """A call of a program has been let in, with what the program held."""
+    place = engine.count[s.HELD_CALLS] - 1
+    while place >= 0:
+        held = known_natural(engine.holding[place])
+        if engine.work.program[held] == engine.work.program[call]:
+            end_hold(engine, held)
+        place -= 1
 
 
 @subroutine

@@ -364,14 +364,15 @@ def _kind(profile: Profile | None, name: str) -> str:
     return next((tier.device.kind for tier in profile.tiers if tier.name == name), "") if profile else ""
 
 
-_KEYS = {"capacity": "capacity_bytes"}  # of a tier in a file: the field of KvTier, where the names differ
+_KEY_OF = {"capacity_bytes": "capacity"}  # fields of KvTier: their keys in a file, where these differ
+_FIELD_OF = {key: field for field, key in _KEY_OF.items()}
 
 
 def _tiers(specs: Mapping[str, _TierSpec], profile: Profile, settled: presets.Settled) -> tuple[KvTier, ...]:
     made = []
     for level, name in enumerate(specs or [consistency.first_tier(profile)]):
         spec = specs.get(name, _TierSpec())
-        said = {_KEYS.get(key, key): value for key, value in spec if value is not None}
+        said = {_FIELD_OF.get(key, key): value for key, value in spec if value is not None}
         preset = {place[2]: value for place, value in settled.values.items() if place[:2] == ("tiers", level)}
         made.append(KvTier(name, **{**preset, **said}))
     return tuple(made)
@@ -386,7 +387,7 @@ def _doubled(
         if place[0] != "tiers" or said is None:
             continue
         tier = options.tiers[place[1]]
-        key = next((key for key, field in _KEYS.items() if field == place[2]), place[2])
+        key = _KEY_OF.get(place[2], place[2])
         own = getattr(specs.get(tier.name), key, None)
         if own is not None and own != settled.values[place]:
             at = ("serving", "options", said)
@@ -396,14 +397,12 @@ def _doubled(
 
 
 def _written(settled: presets.Settled, options: ServingOptions) -> Callable[..., tuple[str, ...]]:
-    """Where a field is said: the option that set it, or the tier's key, or the preset."""
+    """Where a field is said: the option that set it, or else its own place."""
 
     def place(*at: str | int) -> tuple[str, ...]:
-        if at[0] == "tiers":
-            tier, key = options.tiers[at[1]].name, next((k for k, f in _KEYS.items() if f == at[2]), at[2])
-            said = settled.said_by.get(at)
-            return ("serving", "options", said) if said else ("serving", "tiers", tier, key)
         said = settled.said_by.get(at)
+        if said is None and at[0] == "tiers":
+            return ("serving", "tiers", options.tiers[at[1]].name, _KEY_OF.get(at[2], at[2]))
         return ("serving", "options", said or at[1])
 
     return place
