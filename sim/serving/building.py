@@ -1,4 +1,4 @@
-"""A system, a model and the choices of an engine made into its state: what fits, which paths copies take, who decides."""
+"""A system, a model and the choices of an engine made into its state: what fits, where copies go, who decides."""
 
 from __future__ import annotations
 

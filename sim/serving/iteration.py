@@ -1,8 +1,8 @@
 """Iterations: what is in the batch, how long it takes, what it leaves, and many alike taken in one go.
 
-An iteration takes the time of its kernels (`sim.cost.step`) and of what it has to wait for: blocks of G1 that were given
-up for it must have been copied away before it begins, and a prefix that is loaded while it runs must have arrived layer
-by layer.
+An iteration takes the time of its kernels (`sim.cost.step`) and of what it has to wait for: blocks of G1 that were
+given up for it must have been copied away before it begins, and a prefix that is loaded while it runs must have arrived
+layer by layer.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def end_holds(engine, call):
 
 @subroutine
 def _next_blocks(engine):
-    """Give blocks to the calls of a batch that only decodes, where one needs one; whether all is as it was otherwise."""
+    """Give blocks to the calls of a batch that only decodes; whether nothing else follows from it."""
     calls, count = engine.calls, engine.count
     for place in range(count[s.RUNNING_NOW]):
         call = known_natural(engine.running[place])
@@ -255,7 +255,7 @@ def _next_blocks(engine):
 
 @inlined
 def _until_change(engine, given):
-    """Iterations until a call of a batch that only decodes ends, or needs a block; given: those for the next one are."""
+    """Iterations until a call of a batch that only decodes ends, or needs a block; given: it has that of the next."""
     calls, work, each = engine.calls, engine.work, engine.rules[s.BLOCK_TOKENS]
     ends, fills = np.int64(1 << 62), np.int64(1 << 62)
     for place in range(engine.count[s.RUNNING_NOW]):
@@ -276,7 +276,7 @@ def jump(engine, now_ns, limit_ns):
     The batch at hand has just been computed, at now_ns, and the next would be the same again. What it takes one by one
     is what the scheduler would do in as many passes, in the same order and with the same numbers.
     """
-    calls, times, count, sums = engine.calls, engine.times, engine.count, engine.sums
+    times, count, sums = engine.times, engine.count, engine.sums
     sequences = count[s.RUNNING_NOW]
     windowed = engine.step.window_layers > 0.0
     lag = np.int64(0)

@@ -23,8 +23,8 @@ from sim.profile import Device, Profile
 @dataclass(frozen=True)
 class Servers:
     """of_engine: for each engine its rows: one a tier, then two a link, up and down. columns: what the traffic of an
-    engine is counted by, `tier.dram.write` or `link.pcie.up`, two a tier and two a link. owners: by model and row, whose
-    row it is: the part, and the engine, or -1.
+    engine is counted by, `tier.dram.write` or `link.pcie.up`, two a tier and two a link. owners: by model and row, the
+    part whose row it is.
     """
 
     tiers: tuple[str, ...]
@@ -34,16 +34,15 @@ class Servers:
     model: Stacked
     states: tuple[Any, ...]
     of_engine: tuple[tuple[Server, ...], ...]
-    owners: tuple[tuple[tuple[str, int], ...], ...]
+    owners: tuple[tuple[str, ...], ...]
 
     def busy_ns(self) -> dict[str, float]:
-        """How long each part was held: `tier.dram`, of several engines `tier.dram.0`, ..."""
-        several = len(self.of_engine) > 1
-        busy = {}
+        """How long each part was held: `tier.dram`, `link.pcie.up`; of several engines the mean over those that have it."""
+        held: dict[str, list[float]] = {}
         for owners, state in zip(self.owners, self.states, strict=True):
-            for (part, engine), held_ns in zip(owners, state.busy_ns, strict=True):
-                busy[f"{part}.{engine}" if several and engine >= 0 else part] = float(held_ns)
-        return busy
+            for part, held_ns in zip(owners, state.busy_ns, strict=True):
+                held.setdefault(part, []).append(float(held_ns))
+        return {part: float(np.mean(all_of_it)) for part, all_of_it in held.items()}
 
 
 def make_servers(profile: Profile, tiers: Sequence[str], engines: int = 1, shared: Collection[str] = ()) -> Servers:
@@ -52,17 +51,17 @@ def make_servers(profile: Profile, tiers: Sequence[str], engines: int = 1, share
     for name, link in profile.links.items():
         parts += [(f"link.{name}.up", name, link), (f"link.{name}.down", name, link)]
     by_model: dict[str, list[Device]] = {}
-    owners: dict[str, list[tuple[str, int]]] = {}
+    owners: dict[str, list[str]] = {}
     of_engine = []
     common: dict[str, Server] = {}
-    for engine in range(engines):
+    for _ in range(engines):
         servers = []
         for label, name, device in parts:
             if label not in common:
                 _check_model(device)
                 rows = by_model.setdefault(device.model, [])
                 level = list(by_model).index(device.model)
-                owners.setdefault(device.model, []).append((label, -1 if name in shared else engine))
+                owners.setdefault(device.model, []).append(label)
                 common_row = Server(level, len(rows))
                 rows.append(device)
                 if name in shared:

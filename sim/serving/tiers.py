@@ -1,11 +1,11 @@
 """Which tier of the KV cache holds which block, and what an access changes of it: the rules, without time.
 
-Tiers are numbered from the accelerator's memory, G1, which is 0. All blocks are of one size, and none is ever dirty. What
-no tier holds is computed. The order of steps is that of `sim.engines.residency`, which also serves blocks that are
+Tiers are numbered from the accelerator's memory, G1, which is 0. All blocks are of one size, and none is ever dirty.
+What no tier holds is computed. The order of steps is that of `sim.engines.residency`, which also serves blocks that are
 written: place in G1; let go of what an exclusive tier promotes; settle the victims; copy down; touch.
 
-A block in use (pinned) stays in G1 whatever its policy says: a policy that gives up such a block has forgotten it, so it
-is told of it anew once nobody uses it any more. Memory that calls have for themselves (`PRIVATE`) takes room from what
+A block in use (pinned) stays in G1 whatever its policy says: a policy that gives up such a block has forgotten it, so
+it is told of it anew once nobody uses it any more. Memory that calls have for themselves (`PRIVATE`) takes room from what
 G1 can hold.
 """
 
@@ -36,8 +36,8 @@ COUNTS = (
 )
 LOOKUPS, HITS, INSERTIONS, EVICTIONS, PROMOTIONS, DEMOTIONS, DROPPED, REFUSED, COPIES = range(len(COUNTS))
 
-# of a tier: its blocks, those that it holds, those of them that are orphans; blocks at which eviction begins, blocks that
-# it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget a block
+# of a tier: its blocks, those that it holds, those of them that are orphans; blocks at which eviction begins, blocks
+# that it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget a block
 CAPACITY, COUNT, ORPHANS, TRIGGER, TARGET, PRIVATE, PINNED, REMOVABLE = range(8)
 
 # of a move
@@ -108,8 +108,9 @@ def _fault(state, code, tier, block):
 
 @subroutine
 def _evict_one(tiers, tier, request):
-    """Let the policy of a tier give up one block that nobody uses; whether it did. Its victim goes to the list of moves,
-    with a target to be found.
+    """Let the policy of a tier give up one block that nobody uses; whether it did.
+
+    Its victim goes to the list of moves, with a target to be found.
     """
     sizes, held = tiers.sizes[tier], tiers.held[tier]
     while sizes[COUNT] > sizes[ORPHANS]:
