@@ -37,7 +37,7 @@ class Servers:
     owners: tuple[tuple[str, ...], ...]
 
     def busy_ns(self) -> dict[str, float]:
-        """How long each part was held: `tier.dram`, `link.pcie.up`; of several engines the mean over those that have it."""
+        """How long each part was held: `tier.dram`, `link.pcie.up`; of several the mean over those with it."""
         held: dict[str, list[float]] = {}
         for owners, state in zip(self.owners, self.states, strict=True):
             for part, held_ns in zip(owners, state.busy_ns, strict=True):

@@ -71,7 +71,7 @@ def setup_of(
     options: ServingOptions,
     trace: Trace,
     *,
-    cluster: Cluster = Cluster(),
+    cluster: Cluster | None = None,
     seed: int = 0,
     monitor_every_ns: float | None = None,
 ) -> Setup:
@@ -90,7 +90,7 @@ def setup_of(
         gpu=gpu,
         calibration=calibration,
         options=options,
-        cluster=cluster,
+        cluster=cluster or Cluster(),
         workload=workload,
         blocks=blocks,
         memory=memory,
@@ -114,7 +114,7 @@ def simulate(scenario: ServingScenario, progress: Progress | None = None, trace:
 
     Raises InputError where the scenario's parts do not fit together, or a policy breaks a rule of the seam.
     """
-    from sim.scenario import load_workload
+    from sim.serving.scenario import load_calls
 
     setup = setup_of(
         load_profile(scenario.system, scenario.profile_overrides),
@@ -122,7 +122,7 @@ def simulate(scenario: ServingScenario, progress: Progress | None = None, trace:
         load_gpu(scenario.gpu),
         load_calibration(scenario.kernels),
         scenario.options,
-        load_workload(scenario) if trace is None else trace,
+        load_calls(scenario) if trace is None else trace,
         cluster=scenario.cluster,
         seed=scenario.seed,
         monitor_every_ns=scenario.monitor_every_ns,
@@ -341,8 +341,8 @@ class _House:
         lost = self.setup.workload.arrival_ns.size - self.ended
         waiting = sum(int(engine.waiting.size[0]) for engine in self.engines)
         raise InputError(
-            f"{lost} calls never end: {waiting} wait for KV blocks that a policy of {self.setup.options.tiers[0].name!r}"
-            " does not give up",
+            f"{lost} calls never end: {waiting} wait for KV blocks that the policy of"
+            f" {self.setup.options.tiers[0].name!r} does not give up",
             value=self.setup.options.tiers[0].eviction.name,
             expected="a policy that can give up any block that is not in use",
         )

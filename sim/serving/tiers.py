@@ -5,8 +5,8 @@ What no tier holds is computed. The order of steps is that of `sim.engines.resid
 written: place in G1; let go of what an exclusive tier promotes; settle the victims; copy down; touch.
 
 A block in use (pinned) stays in G1 whatever its policy says: a policy that gives up such a block has forgotten it, so
-it is told of it anew once nobody uses it any more. Memory that calls have for themselves (`PRIVATE`) takes room from what
-G1 can hold.
+it is told of it anew once nobody uses it any more. Memory that calls have for themselves (`PRIVATE`) takes room from
+what G1 can hold.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COUNTS = (
 LOOKUPS, HITS, INSERTIONS, EVICTIONS, PROMOTIONS, DEMOTIONS, DROPPED, REFUSED, COPIES = range(len(COUNTS))
 
 # of a tier: its blocks, those that it holds, those of them that are orphans; blocks at which eviction begins, blocks
-# that it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget a block
+# that it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget one
 CAPACITY, COUNT, ORPHANS, TRIGGER, TARGET, PRIVATE, PINNED, REMOVABLE = range(8)
 
 # of a move
