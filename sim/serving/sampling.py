@@ -24,8 +24,10 @@ def _unfilled(engine):
 
 
 @kernel
-def _largest_free(engine):
-    return engine.allocator.largest_free_bytes(engine.allocator_state)
+def _fragments(engine):
+    """Bytes of contiguous memory that are free, of these in one piece, and those that its allocator rounds up to."""
+    allocator, state = engine.allocator, engine.allocator_state
+    return allocator.free_bytes(state), allocator.largest_free_bytes(state), allocator.internal_bytes(state)
 
 
 def look_at(engine: s.Engine) -> dict[str, Any]:
@@ -33,16 +35,18 @@ def look_at(engine: s.Engine) -> dict[str, Any]:
     count, g1, each = engine.count, engine.tiers.sizes[0], int(engine.rules[s.BLOCK_TOKENS])
     contiguous = engine.rules[s.RESERVATION] != 0
     in_use = int(g1[t.PINNED] + g1[t.PRIVATE])
-    unfilled, external = int(_unfilled(engine)), 0
+    unfilled, external, rounded = int(_unfilled(engine)), 0, 0
     if contiguous:
-        external = max(0, int(g1[t.CAPACITY]) - in_use - int(_largest_free(engine))) * each
+        free_bytes, largest_bytes, internal_bytes = _fragments(engine)
+        token_bytes = engine.network.copy[2] / each
+        external, rounded = (free_bytes - largest_bytes) / token_bytes, internal_bytes / token_bytes
     told = {
         "running": count[s.RUNNING_NOW],
         "waiting": engine.waiting.size[0],
         "loading": count[s.LOADING_NOW],
         "kv_blocks_in_use": in_use,
         "kv_blocks_cached": g1[t.COUNT] - g1[t.PINNED],
-        "kv_waste_internal_tokens": 0 if contiguous else unfilled,
+        "kv_waste_internal_tokens": rounded if contiguous else unfilled,
         "kv_waste_reserved_tokens": unfilled if contiguous else 0,
         "kv_waste_external_tokens": external,
         "kv_duplicated_blocks": count[s.DUPLICATES],

@@ -223,7 +223,7 @@ def _reserve(engine, call):
         tokens = min(tokens, rules[s.MAX_LEN])
     each = rules[s.BLOCK_TOKENS]
     blocks = (tokens + each - 1) // each
-    if not engine.allocator.allocate(engine.allocator_state, call, blocks):
+    if not engine.allocator.allocate(engine.allocator_state, call, blocks * np.int64(engine.network.copy[2])):
         return False
     tiers.sizes[0][t.PRIVATE] += blocks
     calls[call, s.BLOCKS], calls[call, s.OWNED] = blocks, blocks

@@ -83,6 +83,7 @@ def setup_of(
     memory = memory_of(profile, options, model, block_tokens)
     longest = min(options.max_model_len or model.context, model.context)
     left = memory.capacity_blocks[0] - int(options.watermark * memory.capacity_blocks[0])
+    _check_reservation(options, longest, left, block_tokens)
     workload, blocks = make_workload(trace, options, max_model_len=longest, capacity_blocks=left, seed=seed)
     return Setup(
         profile=profile,
@@ -107,6 +108,14 @@ def setup_of(
             "outputs_cut": blocks.cut,
         },
     )
+
+
+def _check_reservation(options: ServingOptions, longest: int, blocks: int, block_tokens: int) -> None:
+    """Raises InputError where not even one call's reservation fits."""
+    if options.reservation == "max" and longest > blocks * block_tokens:
+        problem = f"reservation 'max' gives each call memory for {longest} tokens, but G1 has room for"
+        expected = f"a max_model_len of at most {blocks * block_tokens}, or more memory"
+        raise InputError(problem, value=blocks * block_tokens, expected=expected)
 
 
 def simulate(scenario: ServingScenario, progress: Progress | None = None, trace: Trace | None = None) -> ServingRun:
@@ -340,6 +349,12 @@ class _House:
             return
         lost = self.setup.workload.arrival_ns.size - self.ended
         waiting = sum(int(engine.waiting.size[0]) for engine in self.engines)
+        if self.setup.options.reservation != "paged":
+            raise InputError(
+                f"{lost} calls never end: {waiting} wait for contiguous memory that the allocator never has",
+                value=self.setup.options.allocator.name,
+                expected="one that can place the largest reservation in empty memory, or more memory",
+            )
         raise InputError(
             f"{lost} calls never end: {waiting} wait for KV blocks that the policy of"
             f" {self.setup.options.tiers[0].name!r} does not give up",
