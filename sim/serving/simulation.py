@@ -123,9 +123,14 @@ def simulate(scenario: ServingScenario, progress: Progress | None = None, trace:
 
     Raises InputError where the scenario's parts do not fit together, or a policy breaks a rule of the seam.
     """
+    return run(prepared(scenario, trace), progress)
+
+
+def prepared(scenario: ServingScenario, trace: Trace | None = None) -> Setup:
+    """What `simulate` runs, which any number of runs may share. Raises InputError as that does."""
     from sim.serving.scenario import load_calls
 
-    setup = setup_of(
+    return setup_of(
         load_profile(scenario.system, scenario.profile_overrides),
         load_model(scenario.model),
         load_gpu(scenario.gpu),
@@ -136,7 +141,6 @@ def simulate(scenario: ServingScenario, progress: Progress | None = None, trace:
         seed=scenario.seed,
         monitor_every_ns=scenario.monitor_every_ns,
     )
-    return run(setup, progress)
 
 
 def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> ServingRun:
