@@ -161,11 +161,11 @@ def _has_come(engine, slot, now_ns):
     onward, blocks = np.int64(NOBODY), np.int64(0)
     while node >= 0:
         block = network.node_block[node]
-        held[target][block] &= ~t.UNDER_WAY
+        held[target][block] &= t.ALL_BITS - t.UNDER_WAY
         if pinned:
             unpin(tiers, block_request(0, block, now_ns, 0, 0, 0), False)
         if target < last and held[target + 1][block] & t.AWAITS:
-            held[target + 1][block] &= ~t.AWAITS
+            held[target + 1][block] &= t.ALL_BITS - t.AWAITS
             if onward < 0:
                 onward = open_transfer(network, LOWER, NOBODY, target, target + 1, 0, now_ns)
             add_block(network, onward, block)

@@ -234,7 +234,7 @@ def mark_computed(engine, call, upto):
     rows = work.first_row[call + 1] - work.first_row[call]
     for position in range(min(upto, rows)):
         if engine.kept[work.first_row[call] + position] == s.PINNED_HERE:
-            tiers.held[0][block_of(work, call, position)] &= ~t.UNDER_WAY
+            tiers.held[0][block_of(work, call, position)] &= t.ALL_BITS - t.UNDER_WAY
 
 
 @subroutine
