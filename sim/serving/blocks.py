@@ -71,7 +71,8 @@ def request_of(engine, call, position):
 def look_up(engine, call, deepest):
     """Blocks of the longest run, from the first on, that tiers up to `deepest` hold; how many of its first are in G1.
 
-    Where each was found is left in `sources`. At least one token is left to compute.
+    Where each was found is left in `sources`. At least one token is left to compute. What comes after the first block that
+    G1 lacks is looked for below it: G1 gives its blocks to a call only as a prefix.
     """
     tiers, sources = engine.tiers, engine.sources
     most = full_blocks(engine, call, engine.calls[call, s.TOKENS])
@@ -82,7 +83,7 @@ def look_up(engine, call, deepest):
         block = block_of(engine.work, call, run)
         found = np.int64(-1)
         for tier in range(deepest, -1, -1):
-            if is_ready(tiers, tier, block):
+            if is_ready(tiers, tier, block) and (tier > 0 or unbroken):
                 found = np.int64(tier)
         if found < 0:
             break
