@@ -18,7 +18,8 @@ The rules are vLLM v1's, first come first served:
   found there and missing here; of the third tier from the second one. write_through_selective: of what has been accessed
   twice. write_back, exclusive: of what G1 evicts; an exclusive tier gives up what it gives back.
 - Victims of G1 are copied away before the next iteration begins, other copies start when the one at hand has ended, and
-  hold their block in G1 until they have arrived.
+  hold their block in G1 until they have arrived. A copy that waits for the second tier to have the block is not made
+  where the third has given it up meanwhile. What arrives for a block that has left and come back counts as its data.
 - At one moment: copies go on, the iteration ends, calls arrive, the next iteration is planned.
 """
 
@@ -294,9 +295,15 @@ class Engine:
         """Put a block into a lower tier; what had to leave for it."""
         lru, gone = self.lower[tier], []
         while len(lru.order) >= lru.capacity:
-            gone.append(lru.order.pop(0))
+            gone.append(lru.order[0])
+            self.leave(tier, lru.order[0])
         lru.order.append(block)
         return gone
+
+    def leave(self, tier, block):
+        self.lower[tier].order.remove(block)
+        self.under_way[tier].discard(block)
+        self.awaits[tier].discard(block)
 
     def access(self, block):
         """A block is used in G1, where it is put if it is not there."""
@@ -311,9 +318,7 @@ class Engine:
             self.index.add(block)
             self.queue.append(block)
             if held and self.modes[held[0]] == "exclusive":
-                self.lower[held[0]].order.remove(block)
-                self.under_way[held[0]].discard(block)
-                self.awaits[held[0]].discard(block)
+                self.leave(held[0], block)
         for tier in lower:
             wanted = self.modes[tier] == "write_through"
             wanted |= self.modes[tier] == "write_through_selective" and self.touches[block] >= 2
