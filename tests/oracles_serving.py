@@ -69,6 +69,7 @@ class Transfer:
     call: object = None
     drains: bool = False
     size: int = 0
+    copies: int = 1
 
 
 @dataclass(eq=False)
@@ -184,7 +185,7 @@ class Engine:
         self.copier_ns[way] = begin_ns + copies * self.o.copy_overhead_ns
         one = Transfer(kind, blocks, target, deque(self.routes[source, target]), 0.0, self.copier_ns[way], call, drains)
         one.head_ns = begin_ns + self.o.copy_overhead_ns
-        one.size = len(blocks) * self.block_bytes
+        one.size, one.copies = len(blocks) * self.block_bytes, copies
         self.draining += drains
         self.at(one.head_ns, one)
 
@@ -197,7 +198,10 @@ class Engine:
             self.arrived(one)
             return
         server, access, name = one.stages.popleft()
-        first_ns, end_ns = server.pass_through(access, one.head_ns, one.size)
+        asked = one.copies if isinstance(name, int) else 1  # of a device each copy asks by itself
+        sizes = [one.size * (nth + 1) // asked - one.size * nth // asked for nth in range(asked)]
+        passed = [server.pass_through(access, one.head_ns, size) for size in sizes]
+        first_ns, end_ns = min(first for first, _ in passed), max(end for _, end in passed)
         one.head_ns, one.tail_ns = first_ns, max(end_ns, one.tail_ns + access.latency_ns)
         self.traffic[name] = self.traffic.get(name, 0) + one.size
         self.at(first_ns if one.stages else one.tail_ns, one)

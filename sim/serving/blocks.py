@@ -125,11 +125,17 @@ def unpinned_hits(engine, call, near):
 
 
 @inlined
+def _kept_at(work, call, position):
+    """Where `kept` has a call's block: first all rows of the trace, then all blocks that one call alone has."""
+    beyond = work.first_row[call] + position - work.first_row[call + 1]
+    if beyond < 0:
+        return known_natural(work.first_row[call] + position)
+    return known_natural(work.block.size + work.fresh_first[call] - work.fresh_first[0] + beyond)
+
+
+@inlined
 def _keep(engine, call, position, what):
-    work = engine.work
-    row = work.first_row[call] + position
-    if row < work.first_row[call + 1]:
-        engine.kept[row] = what
+    engine.kept[_kept_at(engine.work, call, position)] = what
 
 
 @subroutine
@@ -246,14 +252,11 @@ def release(engine, call):
     committed = calls[call, s.COMMITTED]
     for step in range(committed):
         position = committed - 1 - step
-        request = request_of(engine, call, position)
-        pinned = tiers.pins[request.block] > 0
-        if is_shared(work, call, position):
-            row = work.first_row[call] + position
-            pinned = engine.kept[row] == s.PINNED_HERE
-            engine.count[s.DUPLICATES] -= engine.kept[row] == s.DUPLICATE
-            engine.kept[row] = s.NOTHING_KEPT
-        if pinned:
-            unpin(tiers, request, touch)
+        at = _kept_at(work, call, position)
+        kept = engine.kept[at]
+        engine.kept[at] = s.NOTHING_KEPT
+        engine.count[s.DUPLICATES] -= kept == s.DUPLICATE
+        if kept == s.PINNED_HERE:
+            unpin(tiers, request_of(engine, call, position), touch)
     tiers.sizes[0][t.PRIVATE] -= calls[call, s.OWNED]
     calls[call, s.OWNED], calls[call, s.BLOCKS], calls[call, s.COMMITTED] = 0, 0, 0

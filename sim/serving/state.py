@@ -49,7 +49,7 @@ CALL_COLUMNS = 25
 FIRST_SCHEDULED, FIRST_TOKEN, FINISH, SINCE, STALL_BEFORE, BLOCKED_BEFORE, LAST_TOKEN, STAGED_UNTIL = range(8)
 TIME_COLUMNS = 8
 
-NOTHING_KEPT, PINNED_HERE, DUPLICATE = 0, 1, 2  # of a row of the trace: what its call did with that block
+NOTHING_KEPT, PINNED_HERE, DUPLICATE = 0, 1, 2  # what a call did with one of its blocks
 
 # places in `Engine.clock`
 NOW, STEP_START, STEP_END, STALLED, BLOCKED, BLOCKED_SINCE, LAST_FINISH, DRAIN_SINCE, LOAD_SINCE, HELD_UNTIL = range(10)
@@ -140,7 +140,7 @@ class Engine(NamedTuple):
     times: np.ndarray  # float64[n, TIME_COLUMNS]
     parts_ns: np.ndarray  # float64[n, len(PARTS)]
     hit_tokens: np.ndarray  # int64[n, T]
-    kept: np.ndarray  # uint8[rows] NOTHING_KEPT .. DUPLICATE
+    kept: np.ndarray  # uint8[rows + blocks of one call] NOTHING_KEPT .. DUPLICATE (`blocks._kept_at`)
     tiers: object  # tiers.Tiers
     network: object  # network.Network
     scheduling: object
