@@ -226,6 +226,7 @@ class Engine:
             if call.pending == 0:
                 self.loading.remove(call)
                 call.filled = call.loaded_to * self.b
+                call.most = max(call.most, call.filled)
                 call.started = True
                 self.commit(call, call.loaded_to)
                 self.wait(call)
@@ -475,10 +476,10 @@ class Engine:
             self.access(block)
             call.used.append(block)
         assert self.grow(call, filled + (0 if below else new))
-        if call.most == 0 and not call.started:
-            call.hits = [near * self.b] + [0] * (len(self.o.tiers) - 1)
-            for tier in below:
-                call.hits[tier] += self.b
+        if not call.started:  # what it has not had before
+            for position, tier in enumerate([0] * near + below):
+                upto = min(call.prompt, (position + 1) * self.b)
+                call.hits[tier] += max(0, upto - max(call.most, position * self.b))
         if below:
             for tier in range(1, len(self.o.tiers)):
                 if tier in below:
@@ -490,6 +491,7 @@ class Engine:
             call.admitted = self.admissions
             return 0
         call.filled, call.new = filled, new
+        call.most = max(call.most, filled)
         if math.isnan(call.first_scheduled):
             call.first_scheduled = self.now
         self.running.append(call)

@@ -175,17 +175,6 @@ def _has_come(engine, slot, now_ns):
         start(network, onward, blocks, now_ns)
 
 
-@inlined
-def _fails(engine):
-    """Whether a load fails: a SplitMix64 of how many there were."""
-    engine.count[s.DRAWS] += 1
-    word = np.uint64(engine.count[s.DRAWS]) * np.uint64(0x9E3779B97F4A7C15)
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    word = word ^ (word >> np.uint64(31))
-    return np.float64(word >> np.uint64(11)) * 2.0**-53 < engine.numbers[s.FAILURE_RATE]
-
-
 @subroutine
 def _loaded(engine, call, now_ns):
     """All that a call waited for outside of the batch has come, or has failed to."""
@@ -202,14 +191,14 @@ def _loaded(engine, call, now_ns):
         engine.outbox[count[s.OUTBOX]] = call
         count[s.OUTBOX] += 1
     else:
-        failed = engine.numbers[s.FAILURE_RATE] > 0.0 and _fails(engine)
+        failed = calls[call, s.LOAD_FAILS] == 1
+        calls[call, s.LOAD_FAILS] = 0
         count[s.LOADS_FAILED] += failed
         if not failed:
             calls[call, s.FILLED] = tokens_in(engine, call, calls[call, s.LOAD_TO])
             if rules[s.COMMIT_ALL]:
                 mark_computed(engine, call, calls[call, s.LOAD_TO])
-    if failed:
-        engine.hit_tokens[call, 1:] = 0
+        calls[call, s.MOST_FILLED] = max(calls[call, s.FILLED], calls[call, s.MOST_FILLED])
     if failed and rules[s.FAIL_ON_LOAD]:
         leave_phase(engine, call, now_ns, r.QUEUE)
         give_up(engine, call)

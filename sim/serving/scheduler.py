@@ -177,21 +177,39 @@ def _worth_loading(engine, call, near, run):
 def _start_loads(engine, call, near, run, now_ns):
     """Load the blocks found in lower tiers, a transfer for each tier."""
     calls, network = engine.calls, engine.network
-    each = engine.rules[s.BLOCK_TOKENS]
     for tier in range(1, len(engine.tiers.held)):
         blocks = np.int64(0)
         for position in range(near, run):
             blocks += engine.sources[position] == tier
         if blocks == 0:
             continue
-        if calls[call, s.MOST_FILLED] == 0:
-            engine.hit_tokens[call, tier] = blocks * each
         slot = open_transfer(network, LOAD, call, tier, 0, 0, now_ns)
         start(network, slot, blocks, now_ns)
         calls[call, s.PENDING] += 1
         engine.count[s.LOADED_BLOCKS] += blocks
         engine.count[s.LOADS_STARTED] += 1
     calls[call, s.LOAD_FROM], calls[call, s.LOAD_TO] = near, run
+
+
+@inlined
+def _fails(engine):
+    """Whether a load is to fail: a SplitMix64 of how many there were."""
+    engine.count[s.DRAWS] += 1
+    word = np.uint64(engine.count[s.DRAWS]) * np.uint64(0x9E3779B97F4A7C15)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    word = word ^ (word >> np.uint64(31))
+    return np.float64(word >> np.uint64(11)) * 2.0**-53 < engine.numbers[s.FAILURE_RATE]
+
+
+@subroutine
+def _count_hits(engine, call, run):
+    """Count what a call finds of its prompt, by the tiers where it is, but for tokens that it has had before."""
+    had, prompt = engine.calls[call, s.MOST_FILLED], engine.work.input_tokens[call]
+    for position in range(run):
+        upto = min(prompt, tokens_in(engine, call, position + 1))
+        found = upto - max(had, tokens_in(engine, call, position))
+        engine.hit_tokens[call, engine.sources[position]] += max(np.int64(0), found)
 
 
 @inlined
@@ -277,15 +295,16 @@ def _admit(engine, call, budget, now_ns):
         if fresh:
             release(engine, call)
         return NO_BLOCKS
-    if fresh and calls[call, s.MOST_FILLED] == 0:  # of what it finds the last time before it computes anything
-        engine.hit_tokens[call, :] = 0
-        engine.hit_tokens[call, 0] = tokens_in(engine, call, near)
     if run > near:
         _start_loads(engine, call, near, run, now_ns)
+        calls[call, s.LOAD_FAILS] = waits and engine.numbers[s.FAILURE_RATE] > 0.0 and _fails(engine)
+    if fresh:
+        _count_hits(engine, call, near if calls[call, s.LOAD_FAILS] else run)
     if waits:
         calls[call, s.FILLED] = tokens_in(engine, call, near)
         return LOADS
     calls[call, s.FILLED] = filled
+    calls[call, s.MOST_FILLED] = max(filled, calls[call, s.MOST_FILLED])
     if np.isnan(engine.times[call, s.FIRST_SCHEDULED]):
         engine.times[call, s.FIRST_SCHEDULED] = now_ns
     leave_phase(engine, call, now_ns, r.PREFILL)

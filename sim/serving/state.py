@@ -15,7 +15,8 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
 # are in G1; BLOCKS: of G1 that it has; COMMITTED: its leading blocks that were offered to the index; OWNED: blocks that
 # it alone has; SCHEDULED: tokens in the iteration at hand; PENDING: transfers that it waits for; STAGED: transfers of its
 # prefetch; LOAD_FROM, LOAD_TO: its blocks that are being loaded; SWAPPED: blocks that wait in the second tier;
-# HANDED_IN: tokens that another engine has computed; ADMISSION: order in which it was last admitted
+# HANDED_IN: tokens that another engine has computed; ADMISSION: order in which it was last admitted; MOST_FILLED: tokens
+# that it has had, computed or found; LOAD_FAILS: what is being loaded for it will not arrive
 (
     STATUS,
     TOKENS,
@@ -42,8 +43,9 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
     COUNTED,
     AWAITED,
     ADMIT_TOLD,
-) = range(25)
-CALL_COLUMNS = 25
+    LOAD_FAILS,
+) = range(26)
+CALL_COLUMNS = 26
 
 # columns of `Engine.times`
 FIRST_SCHEDULED, FIRST_TOKEN, FINISH, SINCE, STALL_BEFORE, BLOCKED_BEFORE, LAST_TOKEN, STAGED_UNTIL = range(8)
