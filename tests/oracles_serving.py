@@ -8,15 +8,15 @@ The rules are vLLM v1's, first come first served:
   until one does not fit: its whole sequence must fit at once, though blocks are given chunk by chunk.
 - A call finds the longest run of complete blocks of its sequence, but for the last token, first in G1 and from there on
   in the lower tiers. Lower blocks are loaded, a transfer for each tier, while the call waits outside of the batch.
-- Where nothing runs, nothing moves, and the first waiting call finds no blocks, the waiting call that began to load last
-  gives up those that it has.
+- Where nothing runs, nothing moves, and the first waiting call finds no blocks, the waiting call that began to load
+  last gives up those that it has.
 - A block enters the index as the tokens that complete it are scheduled; one of generated tokens when the next token is.
   Two calls may compute the same block: the second keeps its own for itself.
 - Blocks of G1 are free in the order in which calls released them, a call's last block first. Free blocks are evicted
   from the front. One in use that an eviction passes over goes to the end once nobody uses it any more.
 - A lower tier is LRU of what came into it or was found in it. write_through: a copy of what enters G1, and of what is
-  found there and missing here; of the third tier from the second one. write_through_selective: of what has been accessed
-  twice. write_back, exclusive: of what G1 evicts; an exclusive tier gives up what it gives back.
+  found there and missing here; of the third tier from the second one. write_through_selective: of what has been
+  accessed twice. write_back, exclusive: of what G1 evicts; an exclusive tier gives up what it gives back.
 - Victims of G1 are copied away before the next iteration begins, other copies start when the one at hand has ended, and
   hold their block in G1 until they have arrived. A copy that waits for the second tier to have the block is not made
   where the third has given it up meanwhile. What arrives for a block that has left and come back counts as its data.

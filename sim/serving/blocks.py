@@ -71,8 +71,8 @@ def request_of(engine, call, position):
 def look_up(engine, call, deepest):
     """Blocks of the longest run, from the first on, that tiers up to `deepest` hold; how many of its first are in G1.
 
-    Where each was found is left in `sources`. At least one token is left to compute. What comes after the first block that
-    G1 lacks is looked for below it: G1 gives its blocks to a call only as a prefix.
+    Where each was found is left in `sources`. At least one token is left to compute. What comes after the first block
+    that G1 lacks is looked for below it: G1 gives its blocks to a call only as a prefix.
     """
     tiers, sources = engine.tiers, engine.sources
     most = full_blocks(engine, call, engine.calls[call, s.TOKENS])
@@ -100,12 +100,14 @@ def count_found(engine, call):
     tiers, work = engine.tiers, engine.work
     rows = work.first_row[call + 1] - work.first_row[call]
     tiers.counts[0][t.LOOKUPS] += rows
+    unbroken = True
     for position in range(rows):
         block = block_of(work, call, position)
         found = np.int64(-1)
         for tier in range(len(tiers.held) - 1, -1, -1):
-            if is_ready(tiers, tier, block):
+            if is_ready(tiers, tier, block) and (tier > 0 or unbroken):
                 found = np.int64(tier)
+        unbroken &= found == 0
         if found < 0:
             for tier in range(1, len(tiers.held)):
                 tiers.counts[tier][t.LOOKUPS] += rows - position

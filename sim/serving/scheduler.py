@@ -406,8 +406,9 @@ def plan(engine, now_ns):
 
 @subroutine
 def _take_back(engine, call, now_ns):
-    """Take the blocks of a waiting call other than this first one: of those that have loaded, the last to begin. Whether
-    there was one. Calls that load are let in one by one, so that together they may hold what each of them lacks.
+    """Take the blocks of a waiting call other than this first one: of those that have loaded, the last to begin.
+
+    Whether there was one. Calls that load are let in one by one, and together may hold what each of them lacks.
     """
     calls, waiting, found = engine.calls, engine.waiting, np.int64(-1)
     for place in range(waiting.size[0]):
