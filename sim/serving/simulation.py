@@ -114,7 +114,7 @@ def simulate(scenario: ServingScenario, progress: Progress | None = None, trace:
 
     Raises InputError where the scenario's parts do not fit together, or a policy breaks a rule of the seam.
     """
-    from sim.scenario import load_workload
+    from sim.serving.scenario import load_calls
 
     setup = setup_of(
         load_profile(scenario.system, scenario.profile_overrides),
@@ -122,7 +122,7 @@ def simulate(scenario: ServingScenario, progress: Progress | None = None, trace:
         load_gpu(scenario.gpu),
         load_calibration(scenario.kernels),
         scenario.options,
-        load_workload(scenario) if trace is None else trace,
+        load_calls(scenario) if trace is None else trace,
         cluster=scenario.cluster,
         seed=scenario.seed,
         monitor_every_ns=scenario.monitor_every_ns,
