@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.errors import InputError
+from sim.kernels.by_reference import by_reference
 from sim.kernels.compile import kernel
 from sim.serving import state as s
 from sim.serving.blocks import block_of, tokens_in
@@ -73,7 +74,7 @@ def make_router(name: str, setup: Setup, numbers: Sequence[int]) -> Router:
     if name == "least_loaded":
         return lambda call, engines: loads.send(call, loads.least(engines))
     if name == "prefix_aware":
-        return _by_prefix(loads, lambda call, number, engine: int(_prefix_tokens(engine, call)))
+        return _by_prefix(loads, lambda call, number, engine: int(_prefix_tokens(by_reference(engine), call)))
     if name == "prompt_tree":
         tree = _PromptTree(setup, numbers)
         return _by_prefix(loads, tree.prefix_tokens, tree.remember)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.kernels.by_reference import by_reference
 from sim.kernels.compile import kernel, known_natural
 from sim.serving import record as r
 from sim.serving import state as s
@@ -33,9 +34,9 @@ def look_at(engine: s.Engine) -> dict[str, Any]:
     count, g1, each = engine.count, engine.tiers.sizes[0], int(engine.rules[s.BLOCK_TOKENS])
     contiguous = engine.rules[s.RESERVATION] != 0
     in_use = int(g1[t.PINNED] + g1[t.PRIVATE])
-    unfilled, external = int(_unfilled(engine)), 0
+    unfilled, external = int(_unfilled(by_reference(engine))), 0
     if contiguous:
-        external = max(0, int(g1[t.CAPACITY]) - in_use - int(_largest_free(engine))) * each
+        external = max(0, int(g1[t.CAPACITY]) - in_use - int(_largest_free(by_reference(engine)))) * each
     told = {
         "running": count[s.RUNNING_NOW],
         "waiting": engine.waiting.size[0],

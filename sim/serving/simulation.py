@@ -17,6 +17,7 @@ from numba.core.errors import NumbaError
 
 from sim.cost.calibration import Calibration, Gpu, load_calibration, load_gpu
 from sim.errors import InputError
+from sim.kernels.by_reference import by_reference
 from sim.kernels.compile import kernel, specialised
 from sim.llm.models import Model, load_model
 from sim.policy import Plugin, explain_failure, hook_samples, sample_request
@@ -211,7 +212,8 @@ class _Server:
 
     def __init__(self, env: simpy.Environment, house: _House, engine: s.Engine, number: int):
         self.env, self.house, self.engine, self.number = env, house, engine, number
-        self._advance = _compiled(engine, advance, engine, 0.0)
+        self._state = by_reference(engine)
+        self._advance = _compiled(engine, advance, self._state, 0.0)
         self.process = env.process(self._run())
 
     def _run(self):
@@ -239,11 +241,12 @@ class _Server:
     def advance(self, until_ns: float) -> int:
         """Take every event before `until_ns`; FINISHED, AT_LIMIT or OUT."""
         while True:
-            status = self._advance(self.engine, until_ns)
+            status = self._advance(self._state, until_ns)
             if status == NEEDS_ROOM:
                 self.engine = self.engine._replace(
                     network=with_more_room(self.engine.network, int(self.engine.count[s.INBOX]))
                 )
+                self._state = by_reference(self.engine)
             elif status == FAULTY:
                 raise self._fault()
             else:
@@ -327,7 +330,7 @@ class _House:
                 self._pass_on(call, server)
             else:
                 source = self.servers[self._source.pop(call)]
-                _give_back(source.engine, call)
+                _give_back(by_reference(source.engine), call)
                 source.wake()
         engine.count[s.OUTBOX] = 0
 
