@@ -97,7 +97,9 @@ def test_looking_more_often_changes_nothing():
         rng = np.random.default_rng([seed, 5])
         trace, prompts, block_tokens = random_calls(rng)
         largest = max(-(-(given + made) // block_tokens) for given, made, _ in prompts)
-        chosen = options_of(block_tokens=block_tokens, kv_blocks=largest + 5, tiers=tiers_of(40, block_tokens=block_tokens))
+        chosen = options_of(
+            block_tokens=block_tokens, kv_blocks=largest + 5, tiers=tiers_of(40, block_tokens=block_tokens)
+        )
         seldom, often = (serve(trace, chosen, monitor_every_ns=every) for every in (1e12, 1.7e6))
         assert often.samples["time_ns"].size > 10 * seldom.samples["time_ns"].size or often.duration_ns < 5e7
         assert_same(seldom, often, but=("samples.", "loads.iterations"))

@@ -79,7 +79,9 @@ def test_two_tiers(conversation, reference_file):
     assert len(rows) == 20
     for row in rows:
         first, second = int(row["D"]), int(row["H"])
-        below = KvTier("dram", capacity_bytes=second * BLOCK_BYTES, eviction=Choice("lru"), offload=offload(row["mode"]))
+        below = KvTier(
+            "dram", capacity_bytes=second * BLOCK_BYTES, eviction=Choice("lru"), offload=offload(row["mode"])
+        )
         run = served(conversation, options(first, "backward", tiers=(KvTier("hbm"), below)))
         g1, g2 = run.tier_counts["hbm"], run.tier_counts["dram"]
         assert run.tier_capacity_blocks == (first, second)

@@ -142,8 +142,9 @@ def _prefetch(engine, call, now_ns):
             start(network, slot, blocks, now_ns)
             calls[call, s.STAGED] += 1
     if calls[call, s.STAGED] > 0:
-        engine.times[call, s.STAGED_UNTIL] = now_ns + engine.numbers[s.TIMEOUT_NS]
+        engine.times[call, s.STAGED_UNTIL] = np.inf
         if engine.rules[s.PREFETCH_RULE] == 3:
+            engine.times[call, s.STAGED_UNTIL] = now_ns + engine.numbers[s.TIMEOUT_NS]
             push(network.events, now_ns + engine.numbers[s.TIMEOUT_NS], timer(PREFETCH_TIMEOUT, call))
     _send_moves(engine, now_ns, False)
 

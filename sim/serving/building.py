@@ -207,7 +207,7 @@ def build(
     counts = {"calls": n, "tenants": _numbers(workload.tenant), "programs": _numbers(workload.program)}
     context = Context(capacity=memory.capacity_blocks[0], blocks=max(1, blocks.blocks), seed=seed, **counts)
     contiguous = options.allocator.plugin(registry.ALLOCATOR) if options.reservation != "paged" else _no_allocator()
-    space = Context(capacity=memory.capacity_blocks[0], blocks=max(1, n), seed=seed, unit_sizes=True)
+    space = Context(capacity=memory.capacity_blocks[0] * memory.block_bytes, blocks=max(1, n), seed=seed)
     count = np.zeros(s.COUNT_PLACES, np.int64)
     count[s.INBOX] = 0 if routed else n
     clock = np.zeros(10)

@@ -12,6 +12,7 @@ from sim.serving import record as r
 from sim.serving import state as s
 from sim.serving import tiers as t
 from sim.serving.blocks import tokens_in
+from sim.serving.network import BLOCK_BYTES
 
 
 @kernel
@@ -36,7 +37,8 @@ def look_at(engine: s.Engine) -> dict[str, Any]:
     in_use = int(g1[t.PINNED] + g1[t.PRIVATE])
     unfilled, external = int(_unfilled(by_reference(engine))), 0
     if contiguous:
-        external = max(0, int(g1[t.CAPACITY]) - in_use - int(_largest_free(by_reference(engine)))) * each
+        largest = int(_largest_free(by_reference(engine))) // int(engine.network.copy[BLOCK_BYTES])
+        external = max(0, int(g1[t.CAPACITY]) - in_use - largest) * each
     told = {
         "running": count[s.RUNNING_NOW],
         "waiting": engine.waiting.size[0],

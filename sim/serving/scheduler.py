@@ -30,7 +30,7 @@ from sim.serving.blocks import (
 )
 from sim.serving.calls import call_view, leave_phase, set_blocked
 from sim.serving.iteration import SEQUENCES, TOKENS, WINDOWED, end_hold, end_holds, give_up
-from sim.serving.network import HANDED, LOAD, STARTED, SWAP_IN, SWAP_OUT, open_transfer, start
+from sim.serving.network import BLOCK_BYTES, HANDED, LOAD, STARTED, SWAP_IN, SWAP_OUT, open_transfer, start
 from sim.serving.tiers import free_blocks
 
 ADMITTED, NO_BLOCKS, NO_BUDGET, LOADS = range(4)  # what became of the first waiting call
@@ -241,7 +241,7 @@ def _reserve(engine, call):
         tokens = min(tokens, rules[s.MAX_LEN])
     each = rules[s.BLOCK_TOKENS]
     blocks = (tokens + each - 1) // each
-    if not engine.allocator.allocate(engine.allocator_state, call, blocks):
+    if not engine.allocator.allocate(engine.allocator_state, call, np.int64(blocks * engine.network.copy[BLOCK_BYTES])):
         return False
     tiers.sizes[0][t.PRIVATE] += blocks
     calls[call, s.BLOCKS], calls[call, s.OWNED] = blocks, blocks
