@@ -10,8 +10,8 @@ import pytest
 # Quick without compilation, and worth it: nearly everything in them runs hooks or kernels.
 UNCOMPILED = {"test_replay.py", "test_registry.py", "test_trace.py", "test_units.py"}
 
-# Serving engines of many policies, each of which would take a minute to compile, and small workloads: these run as plain
-# Python alone, of which `test_serving_uncompiled.py` sees to.
+# Serving engines of many policies, each of which would take a minute to compile, and small workloads: these run as
+# plain Python alone, which `test_serving_uncompiled.py` sees to.
 INTERPRETED = {"test_serving_engine.py", "test_serving_tiers.py", "test_serving_laws.py"}
 
 

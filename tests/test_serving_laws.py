@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def found(run):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_blocks_and_bytes(seed):
-    """No more blocks than there are at any moment, none in use at the end (`laws.check_engines`), and no byte is lost."""
+    """No more blocks than there are at any moment, none in use at the end (see `laws`), and no byte is lost."""
     rng = np.random.default_rng([seed, 9])
     setup = random_setup(rng, tiers=1 + seed % 3)
     run = serve(make_trace(setup), setup.options, monitor_every_ns=1e6)
@@ -107,16 +108,18 @@ def test_more_bandwidth_of_the_link_never_hurts(seed):
     times = []
     for bandwidth in ("5 GB/s", "20 GB/s", "80 GB/s"):
         run = serve(trace, chosen, overrides={f"links.pcie.{way}.bandwidth": bandwidth for way in ("up", "down")})
-        times.append((mean_ttft_ns(run), found(run)))
+        times.append((mean_ttft_ns(run), tuple(run.calls["hit_tokens"].sum(axis=0).tolist())))
     assert len({hits for _, hits in times}) == 1
     assert times[0][0] >= times[1][0] >= times[2][0]
-    assert times[0][0] > times[2][0] or not times[0][1]
+    if sum(times[0][1][1:]):
+        assert times[0][0] > times[2][0]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_faster_engine_never_hurts_one_call_at_a_time(seed):
-    """A theorem for one tier, max_num_seqs 1, one token of output and no cache: a queue of one server, fcfs, where every
-    service is shorter. The accelerator's memory is made faster, alone."""
+    """A theorem for one tier, max_num_seqs 1, one token of output and no cache: a queue of one server, fcfs, where
+    every service is shorter. The accelerator's memory is made faster, alone. With larger batches it is none, as above.
+    """
     rng = np.random.default_rng([seed, 4])
     _, prompts, block_tokens = random_calls(rng, most=40)
     trace = make_calls([(given, 1, [1]) for given, _, _ in prompts], np.sort(rng.uniform(0, 3e8, len(prompts))))
@@ -125,7 +128,8 @@ def test_a_faster_engine_never_hurts_one_call_at_a_time(seed):
     machine = setup.gpu.machine
     times = []
     for factor in (0.5, 1.0, 2.0):
-        gpu = replace(setup.gpu, machine=machine._replace(bytes_per_ns=machine.bytes_per_ns * factor))
+        faster = machine._replace(bytes_per_ns=machine.bytes_per_ns * factor)
+        gpu = SimpleNamespace(machine=faster, link_bytes_per_ns=None, name="faster")
         times.append(mean_ttft_ns(simulation.run(replace(setup, gpu=gpu))))
     assert times[0] > times[1] > times[2]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sim.cost.step import add_step_chunk, step_attention_ns, tokens_ns
 from sim.kernels.compile import inlined, known_natural, subroutine
+from sim.kernels.random import unit_of
 from sim.kernels.rank_heap import peek, pop, push, rebuild, replace_first
 from sim.serving import record as r
 from sim.serving import state as s
@@ -196,10 +197,7 @@ def _fails(engine):
     """Whether a load is to fail: a SplitMix64 of how many there were."""
     engine.count[s.DRAWS] += 1
     word = np.uint64(engine.count[s.DRAWS]) * np.uint64(0x9E3779B97F4A7C15)
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    word = word ^ (word >> np.uint64(31))
-    return np.float64(word >> np.uint64(11)) * 2.0**-53 < engine.numbers[s.FAILURE_RATE]
+    return unit_of(word) < engine.numbers[s.FAILURE_RATE]
 
 
 @subroutine
