@@ -185,6 +185,7 @@ def build(
     """
     n, tiers = workload.arrival_ns.size, len(options.tiers)
     step = make_step(model, gpu, calibration, options.tensor_parallel)
+    step = step._replace(overhead_ns=0.0) if options.async_scheduling else step
     largest = int(np.max(_most_blocks(workload, blocks), initial=1))
     bursts = sum(
         round(tier.evict_ratio * size) for tier, size in zip(options.tiers, memory.capacity_blocks, strict=True)
