@@ -99,7 +99,9 @@ def _sourced(given: object) -> object:
         return given
     constants = {name: value for name, value in given.items() if name != "source"}
     whole = {name: {"value": value, "source": given["source"]} for name, value in constants.items()}
-    return {name: one if isinstance(constants[name], dict) else whole[name] for name, one in (constants | whole).items()}
+    return {
+        name: one if isinstance(constants[name], dict) else whole[name] for name, one in (constants | whole).items()
+    }
 
 
 _Table = Annotated[dict[str, Sourced[Number]], BeforeValidator(_sourced)]

@@ -9,6 +9,7 @@ fitted to, the dearest prices are taken that do as well as the best, and no corr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +17,14 @@ import numpy as np
 from sim.cost.kernels import Factors
 
 LEAST, MOST = 0.7, 1.5
-_PRICES = (0.03, 0.3, 3.0, 30.0, 300.0)
-_FOLDS = 5
+_PRICES = (0.02, 0.1, 0.5, 2.5, 12.0, 60.0)
+_FOLDS = 8
 _SEED = 0
-_ROUNDS = 8  # of reweighting, for outliers
+_TRIED = 1200  # samples that prices are chosen by
+_ROUNDS = 5  # of reweighting, for outliers
 _NEAR = 0.03  # a log error from which on it counts linearly, not by its square
-_AS_GOOD = 1.01  # times the least error
+_AS_GOOD = 1.005  # times the least error
+_EDGE = 1.1  # neighbours nearer than this are the sides of an edge
 _CHEAP = 1e-3  # price of a factor other than 1, so that nodes without rows are determined
 
 
@@ -46,59 +49,60 @@ NONE = Correction((1.0,), (1.0,), ((1.0,),))
 
 def learn(
     nodes: Nodes, sizes: np.ndarray, predicted: np.ndarray, measured: np.ndarray, groups: np.ndarray | None = None
-) -> tuple[Correction, float]:
-    """The correction of formulas, NONE where it does not pay, and the mean log error that is left on rows not seen.
+) -> Correction:
+    """The correction of formulas; NONE where it does not pay.
 
     nodes: of rows and columns; sizes float64[samples, 2]; predicted, measured: ns. groups: of samples that are told from
     others, not from each other (all of one matrix, say), so that what is learned holds for sizes that were not measured.
     """
     rows, columns = (_inside(own, sizes[:, at]) for at, own in enumerate(nodes))
-    wanted = np.log(measured / predicted)
-    fit = _Fit(
-        basis=_basis(rows, columns, sizes),
-        wanted=wanted.clip(np.log(LEAST), np.log(MOST)),
-        fold=_folds(np.arange(len(wanted)) if groups is None else groups),
-        fences=_fences(len(rows), len(columns)),
-    )
-    left = {None: np.abs(wanted).mean()}
+    told = np.log(measured / predicted).clip(np.log(LEAST), np.log(MOST))
+    fit = _Fit(_basis(rows, columns, sizes), told, _fences(rows, columns))
+    few = np.random.default_rng(_SEED).permutation(len(told))[:_TRIED]
+    prices = _best_prices(fit.of(few), _folds((np.arange(len(told)) if groups is None else groups)[few]), len(columns))
+    if prices is None:
+        return NONE
+    found = np.round(np.exp(fit.solved(*prices)).clip(LEAST, MOST).reshape(len(rows), len(columns)), 4)
+    return Correction(rows, columns, tuple(tuple(map(float, row)) for row in found))
+
+
+def _best_prices(fit: _Fit, fold: np.ndarray, columns: int) -> tuple[float, float] | None:
+    """Of differences along and across the rows' axis; None where what is not corrected is told as well."""
+    left = {None: np.abs(fit.told).mean()}
     for along in _PRICES:
-        for across in _PRICES if len(columns) > 1 else (0.0,):
-            left[along, across] = np.abs(fit.unseen(along, across) - wanted).mean()
+        for across in _PRICES if columns > 1 else (0.0,):
+            left[along, across] = _unseen_error(fit, fold, along, across)
     good = [prices for prices, error in left.items() if error <= min(left.values()) * _AS_GOOD]
-    if None in good:
-        return NONE, left[None]
-    best = max(good, key=sum)
-    found = np.exp(fit.solved(np.ones(len(wanted), bool), *best)).clip(LEAST, MOST)
-    told = np.round(found.reshape(len(rows), len(columns)), 4)
-    return Correction(rows, columns, tuple(tuple(map(float, row)) for row in told)), left[best]
+    return None if None in good else max(good, key=sum)
+
+
+def _unseen_error(fit: _Fit, fold: np.ndarray, along: float, across: float) -> float:
+    """The mean log error of what is told of each fold by the others."""
+    told = np.zeros(len(fit.told))
+    for one in np.unique(fold):
+        told[fold == one] = fit.basis[fold == one] @ fit.of(fold != one).solved(along, across)
+    return np.abs(told - fit.told).mean()
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """basis float64[samples, nodes], wanted float64[samples] log factors, fold int[samples], fences: of two kinds."""
+    """basis float64[samples, nodes]; told float64[samples]: log factors; fences: what differences of neighbours cost."""
 
     basis: np.ndarray
-    wanted: np.ndarray
-    fold: np.ndarray
+    told: np.ndarray
     fences: tuple[np.ndarray, np.ndarray]
 
-    def unseen(self, along: float, across: float) -> np.ndarray:
-        """What is told of each fold by the others."""
-        told = np.zeros(len(self.wanted))
-        for one in np.unique(self.fold):
-            kept = self.fold != one
-            told[~kept] = self.basis[~kept] @ self.solved(kept, along, across)
-        return told
+    def of(self, chosen: np.ndarray) -> _Fit:
+        return _Fit(self.basis[chosen], self.told[chosen], self.fences)
 
-    def solved(self, chosen: np.ndarray, along: float, across: float) -> np.ndarray:
-        """float64[nodes], by reweighted least squares; the prices are of differences along and across the rows."""
-        basis, wanted = self.basis[chosen], self.wanted[chosen]
-        paid = along * self.fences[0] + across * self.fences[1] + _CHEAP * np.eye(basis.shape[1])
-        weights, found = np.ones(len(wanted)), np.zeros(basis.shape[1])
+    def solved(self, along: float, across: float) -> np.ndarray:
+        """float64[nodes], by reweighted least squares; the prices are of differences along and across the rows' axis."""
+        paid = along * self.fences[0] + across * self.fences[1] + _CHEAP * np.eye(self.basis.shape[1])
+        weights, found = np.ones(len(self.told)), np.zeros(self.basis.shape[1])
         for _ in range(_ROUNDS):
-            weighed = basis.T * weights
-            found = np.linalg.solve(weighed @ basis + paid, weighed @ wanted)
-            weights = np.minimum(1.0, _NEAR / np.maximum(np.abs(basis @ found - wanted), 1e-9))
+            weighed = self.basis.T * weights
+            found = np.linalg.solve(weighed @ self.basis + paid, weighed @ self.told)
+            weights = np.minimum(1.0, _NEAR / np.maximum(np.abs(self.basis @ found - self.told), 1e-9))
         return found
 
 
@@ -126,13 +130,15 @@ def _basis(rows: tuple[float, ...], columns: tuple[float, ...], sizes: np.ndarra
     return across.reshape(len(sizes), -1)
 
 
-def _fences(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """float64[nodes, nodes] twice: quadratic forms of the differences of neighbours along, and across the rows' axis."""
-    at = np.arange(rows * columns).reshape(rows, columns)
-    return tuple(
-        _differences(first.ravel(), second.ravel(), rows * columns)
-        for first, second in ((at[:-1], at[1:]), (at[:, :-1], at[:, 1:]))
-    )
+def _fences(rows: tuple[float, ...], columns: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """float64[nodes, nodes] twice: quadratic forms of the differences of neighbours along, and across the rows' axis.
+
+    The two sides of an edge, as of a tile that is full, may differ as they like.
+    """
+    at = np.arange(len(rows) * len(columns)).reshape(len(rows), len(columns))
+    smooth = np.array([high / low > _EDGE for low, high in pairwise(rows)], bool)
+    pairs = ((at[:-1][smooth], at[1:][smooth]), (at[:, :-1], at[:, 1:]))
+    return tuple(_differences(first.ravel(), second.ravel(), at.size) for first, second in pairs)
 
 
 def _differences(first: np.ndarray, second: np.ndarray, nodes: int) -> np.ndarray:

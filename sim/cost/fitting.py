@@ -24,6 +24,7 @@ _LEAST = 1e-9  # below which a constant is as good as 0
 _FASTEST_CACHE = 16.0  # times the memory's bandwidth: what comes from a cache faster shows in no time
 _FEWEST = 8  # samples of an operator, of which half is fitted to
 _SEED = 0
+_CLEARLY = 1.05
 _LINEAR = kernels.Linear(0.8, 0.85, 3000.0, 500.0, 10.0, 0.5, 0.1)
 _PREFILL = kernels.Prefill(0.6, 7000.0, 500.0, 3000.0, 1.5, 0.0)
 _DECODE = kernels.Decode(0.85, 9000.0, 2000.0, 3000.0, 30.0, 1.0)
@@ -36,11 +37,13 @@ def _powers(base: int, first: int, last: int) -> tuple[int, ...]:
     return tuple(base**power for power in range(first, last + 1))
 
 
-_NODES: dict[str, Nodes] = {  # of corrections, by the sizes of sim.cost.kernels; products: both sides of where tiles end
-    "linear": ((1, 4, 16, 17, 32, 64, 65, 96, 128, 129, 192, 256, 384, 512, 1024, 2048, 4096), _powers(4, 9, 14)),
+_NODES: dict[
+    str, Nodes
+] = {  # of corrections, by the sizes of sim.cost.kernels; products: both sides of where tiles end
+    "linear": ((1, 4, 16, 17, 32, 64, 65, 96, 128, 129, 192, 256, 257, 512, 1024, 2048, 4096), _powers(4, 9, 14)),
     "prefill": (_powers(4, 1, 8), (1, 64, 512, 2048, 8192)),
     "decode": (_powers(2, 0, 14), (32, 64, 128, 512, 2048, 8192)),
-    "mixed": (_powers(4, 2, 8), (32, 128, 512, 1024, 2048, 4096, 16384)),
+    "mixed": (_powers(2, 4, 16), (32, 128, 512, 1024, 2048, 4096, 8192, 16384)),
     "all_reduce": (_powers(4, 5, 15), (2, 4, 8)),
     "elementwise": (_powers(4, 5, 15), (1,)),
 }
@@ -124,9 +127,7 @@ def judge(timings: Timings, gpu: Gpu, calibration: Calibration) -> tuple[list[Er
     for family, samples in timings.samples.items():
         beside = _beside(family, calibration.prefill, gpu)
         for operator, own in _by_operator(samples) if family == ELEMENTWISE else [(family, samples)]:
-            constants = (
-                calibration.elementwise.get(operator) if family == ELEMENTWISE else getattr(calibration, family)
-            )
+            constants = calibration.elementwise.get(operator) if family == ELEMENTWISE else getattr(calibration, family)
             if constants is None or (family == "mixed" and beside is None):
                 missing.append(operator)
                 continue
@@ -189,15 +190,16 @@ def _fit_family(
 
 
 def _fitted(samples: Samples, machine: kernels.Machine, beside) -> tuple[NamedTuple, Correction]:
-    """Of the starts, the one whose constants, once corrected, tell best of samples that they were not corrected by."""
-    found = []
-    for start in _starts(samples):
-        constants, _ = _search(samples, machine, beside, start)
-        predicted = predict(samples.family, machine, constants, samples.values, beside)
-        sizes = sizes_of(samples.family, machine, constants, samples.values, beside)
-        correction, left = learn(_NODES[samples.family], sizes, predicted, samples.time_ns, _alike(samples))
-        found.append((left, constants, correction))
-    return min(found, key=lambda one: one[0])[1:]
+    """The constants of the start that leads to the least error, and what then remains to be corrected.
+
+    A later start has to be better by `_CLEARLY`: few samples would choose by chance.
+    """
+    found = [_search(samples, machine, beside, start) for start in _starts(samples)]
+    favoured = [left * (_CLEARLY if at else 1.0) for at, (_, left) in enumerate(found)]
+    constants, _ = found[int(np.argmin(favoured))]
+    predicted = predict(samples.family, machine, constants, samples.values, beside)
+    sizes = sizes_of(samples.family, machine, constants, samples.values, beside)
+    return constants, learn(_NODES[samples.family], sizes, predicted, samples.time_ns, _alike(samples))
 
 
 def _alike(samples: Samples) -> np.ndarray | None:

@@ -352,7 +352,15 @@ def mixed_ns(machine, mixed, prefill, heads, work, sequences, tokens):
     longest_ns = (work[LONGEST_CONTEXT] + prefill.diagonal * work[LONGEST_OWN]) * each + prefill.round_ns
     empty_ns = blocks * (math.ceil(work[LONGEST_NEW] / TILE) - 1.0) * mixed.empty_ns
     compute_ns = _filled_ns(
-        work[BLOCKS], chunk_ns, longest_ns, blocks, blocks * decode_ns, decode_ns, empty_ns, machine.processors, mixed.crowd
+        work[BLOCKS],
+        chunk_ns,
+        longest_ns,
+        blocks,
+        blocks * decode_ns,
+        decode_ns,
+        empty_ns,
+        machine.processors,
+        mixed.crowd,
     )
     group = heads.heads / heads.kv_heads
     apart = group / min(max(machine.processors / sequences, 1.0), group)

@@ -263,7 +263,15 @@ def step_attention_ns(step, work, sequences, tokens, window_tokens):
         )
     if step.window_layers > 0.0:
         total_ns += step.window_layers * attention_ns(
-            step.machine, step.prefill, step.decode, step.mixed, step.tables, step.heads, work[WINDOWED], sequences, window_tokens
+            step.machine,
+            step.prefill,
+            step.decode,
+            step.mixed,
+            step.tables,
+            step.heads,
+            work[WINDOWED],
+            sequences,
+            window_tokens,
         )
     return total_ns
 
