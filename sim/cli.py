@@ -238,13 +238,35 @@ def calibrate(
     command.calibrate(files, device, model, apply, out, json)
 
 
+@app.command()
+def explain(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of a serving run.")],
+    request: Annotated[
+        int | None,
+        typer.Option(metavar="ID", help="Where the time of this request went: its place in the trace, from 0."),
+    ] = None,
+    what_if: Annotated[
+        bool,
+        typer.Option("--what-if", help="Simulate it with no lower tiers, with infinite and with infinitely fast ones."),
+    ] = False,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
+    ] = None,
+    json: _Json = False,
+):
+    """Why a serving run took its time: where it went, the bottleneck over time, and whether offloading helped."""
+    from sim.commands import explain as command
+
+    command.explain(result, request, what_if, scenario, json)
+
+
 @app.command("list")
 def list_(
     what: Annotated[
         str,
         typer.Argument(
             metavar="WHAT",
-            help="policies, devices, systems, gpus, kernels, models, readers, generators, traces, scenarios.",
+            help="policies, devices, systems, gpus, kernels, models, readers, generators, traces, scenarios, presets.",
         ),
     ],
     json: _Json = False,

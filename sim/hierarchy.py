@@ -361,7 +361,7 @@ class _Stage(NamedTuple):
     part: int
 
 
-def routes_between(profile: Profile, names: Sequence[str], servers) -> tuple[np.ndarray, np.ndarray]:
+def routes_between(profile: Profile, names: Sequence[str], servers: Sequence[Server]) -> tuple[np.ndarray, np.ndarray]:
     """Every route of every kind between every two levels: where each begins, and its stages one after the other."""
     levels = len(names)
     link_names = list(profile.links)

@@ -159,10 +159,14 @@ def _by_name() -> dict[str, Metric]:
 
 def best(name: str, values: Mapping[Any, float]) -> list[Any]:
     """The keys whose value is the best of this metric; none where neither direction is better, or all are alike."""
-    better = declaration(name).better
-    if better == NEITHER or len(set(values.values())) < 2:
+    return best_of(declaration(name), values)
+
+
+def best_of(metric: Metric, values: Mapping[Any, float]) -> list[Any]:
+    """The same of a metric that is declared elsewhere."""
+    if metric.better == NEITHER or len(set(values.values())) < 2:
         return []
-    wanted = max(values.values()) if better == HIGHER else min(values.values())
+    wanted = max(values.values()) if metric.better == HIGHER else min(values.values())
     return [key for key, value in values.items() if value == wanted]
 
 
@@ -247,7 +251,7 @@ def _named(families: tuple[Metric, ...], **name: str) -> Iterator[str]:
     return (metric.name.format(**name) for metric in families)
 
 
-def _ratio(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
@@ -262,13 +266,13 @@ def _whole_run(simulation: Simulation) -> dict[str, float | int]:
     return {
         **_latencies(finished),
         **_parts(parts_ns[done]),
-        "throughput_requests_per_s": _ratio(completed, duration_ns) * _SECOND_NS,
-        "throughput_bytes_per_s": _ratio(int(_request_bytes(simulation)[done].sum()), duration_ns) * _SECOND_NS,
+        "throughput_requests_per_s": ratio(completed, duration_ns) * _SECOND_NS,
+        "throughput_bytes_per_s": ratio(int(_request_bytes(simulation)[done].sum()), duration_ns) * _SECOND_NS,
         "requests": int(latency_ns.size),
         "completed": completed,
         "duration_s": duration_ns / _SECOND_NS,
-        "hit_ratio": _ratio(lookups - last_hits, lookups),
-        "read_hit_ratio": _ratio(int(np.count_nonzero(level_of_reads < len(counts) - 1)), level_of_reads.size),
+        "hit_ratio": ratio(lookups - last_hits, lookups),
+        "read_hit_ratio": ratio(int(np.count_nonzero(level_of_reads < len(counts) - 1)), level_of_reads.size),
         "delayed_hits": int(np.count_nonzero(outcome[done] == _outcomes().DELAYED_HIT)),
     }
 
@@ -310,11 +314,11 @@ def _tiers(simulation: Simulation) -> dict[str, float | int]:
         )
         own = {
             **counts,
-            "hit_ratio": _ratio(counts["hits"], counts["lookups"]),
-            "byte_hit_ratio": _ratio(counts["hit_bytes"], counts["lookup_bytes"]),
+            "hit_ratio": ratio(counts["hits"], counts["lookups"]),
+            "byte_hit_ratio": ratio(counts["hit_bytes"], counts["lookup_bytes"]),
             "delayed_hits": int(np.count_nonzero(delayed == level)),
-            "utilisation": _ratio(busy_ns["tier", tier, ""], duration_ns),
-            "queue_length_mean": _ratio(read_wait_ns + write_wait_ns, duration_ns),
+            "utilisation": ratio(busy_ns["tier", tier, ""], duration_ns),
+            "queue_length_mean": ratio(read_wait_ns + write_wait_ns, duration_ns),
             "read_bytes": read_bytes,
             "write_bytes": write_bytes,
         }
@@ -344,16 +348,16 @@ def _occupancy(simulation: Simulation, tier: str, capacity_bytes: int) -> dict[s
     internal, external = fragmentation(samples, tier)
     waste = capacity_bytes - used - samples[f"tier.{tier}.free_bytes"]
     return {
-        "occupancy_mean_bytes": _time_mean(time_ns, used),
+        "occupancy_mean_bytes": time_mean(time_ns, used),
         "occupancy_max_bytes": int(used.max(initial=0)),
-        "internal_fragmentation": _time_mean(time_ns, internal),
-        "external_fragmentation": _time_mean(time_ns, external),
+        "internal_fragmentation": time_mean(time_ns, internal),
+        "external_fragmentation": time_mean(time_ns, external),
         "external_fragmentation_max": float(external.max(initial=0.0)),
-        "waste_mean_bytes": _time_mean(time_ns, waste),
+        "waste_mean_bytes": time_mean(time_ns, waste),
     }
 
 
-def _time_mean(time_ns: np.ndarray, values: np.ndarray) -> float:
+def time_mean(time_ns: np.ndarray, values: np.ndarray) -> float:
     """Mean over time of what was sampled, a straight line between two samples."""
     if values.size == 0:
         return 0.0
@@ -370,8 +374,8 @@ def _links(simulation: Simulation) -> dict[str, float | int]:
             moved, wait_ns = traffic["link", link, way]
             waited_ns += wait_ns
             values[f"link.{link}.{way}_bytes"] = moved
-            values[f"link.{link}.{way}_utilisation"] = _ratio(busy_ns["link", link, way], duration_ns)
-        values[f"link.{link}.queue_length_mean"] = _ratio(waited_ns, duration_ns)
+            values[f"link.{link}.{way}_utilisation"] = ratio(busy_ns["link", link, way], duration_ns)
+        values[f"link.{link}.queue_length_mean"] = ratio(waited_ns, duration_ns)
     return values
 
 
@@ -390,7 +394,7 @@ def _totals(simulation: Simulation) -> dict[str, float | int]:
         "bytes_moved": sum(moved for (part, _, _), (moved, _) in traffic.items() if part == "link"),
         "energy_j": float(dynamic_pj * _PJ + static_j),
         "cost_usd_per_hour": float(usd_per_hour),
-        "cost_usd_per_million_requests": _ratio(usd_per_hour * duration_ns / _HOUR_NS * 1e6, completed),
+        "cost_usd_per_million_requests": ratio(usd_per_hour * duration_ns / _HOUR_NS * 1e6, completed),
     }
 
 

@@ -187,9 +187,10 @@ class SchedulingPolicy(Plugin):
     victim_rank(state, call) -> float, optional: of a running call, asked where blocks run out: the highest is
         preempted, of equals the last that arrived, then the highest index. Without it: the last that was admitted.
     preempts(state, waiting, running) -> bool, optional: whether the waiting call that is next, but finds no room, takes
-        the place of this running one. Of two calls, one at most may preempt the other.
+        the place of this running one; asked of the last that was admitted first. Of two calls, one at most may preempt
+        the other, and one that was preempted ranks behind the one that took its place.
     hold_ns(state, call) -> float, optional: for how long the KV blocks of a call that has ended stay pinned, 0 or more;
-        asked after `on_finish`.
+        where its program's next call arrives before that is over, until that call is admitted. Asked after `on_finish`.
 
     These observe, all optional: on_arrive(state, call): it waits from now on. on_admit(state, call): it waits no more;
     `call.admission` is of this admission. on_preempt(state, call): it is preempted, and waits again;

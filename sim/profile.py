@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 import hardware_profiles
 from sim import registry, units
@@ -65,6 +65,7 @@ class Device:
 
     timing and geometry keep the part's own named details as plain numbers (ns, bytes, per-ns rates) or text; parameters
     are those of `model`, as its documentation has them; sources says, by field path, where each value is from.
+    endurance_bytes: what may be written over its life, None where that is not rated.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Device:
     parameters: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
     count: int = 1
     sources: dict[str, str] = field(default_factory=dict, hash=False)
+    endurance_bytes: int | None = None
 
     @property
     def is_link(self) -> bool:
@@ -114,6 +116,7 @@ class Device:
         return dataclasses.replace(
             self,
             capacity_bytes=None if self.capacity_bytes is None else self.capacity_bytes // self.count,
+            endurance_bytes=None if self.endurance_bytes is None else self.endurance_bytes // self.count,
             channels=self.channels // self.count,
             static_w=self.static_w / self.count,
             usd_per_hour=self.usd_per_hour / self.count,
@@ -132,6 +135,7 @@ class Device:
         return dataclasses.replace(
             self,
             capacity_bytes=None if self.capacity_bytes is None else self.capacity_bytes * count,
+            endurance_bytes=None if self.endurance_bytes is None else self.endurance_bytes * count,
             channels=self.channels * count,
             static_w=self.static_w * count,
             usd_per_hour=self.usd_per_hour * count,
@@ -151,12 +155,15 @@ class Tier:
 
 @dataclass(frozen=True)
 class Compute:
-    """What issues requests; `flops_per_ns` (of one unit) is kept for engines that time computation."""
+    """What issues requests. gpu: the accelerator of hardware_profiles/gpus that one unit is, which has its peaks;
+    flops_per_ns: of one unit that is none of those.
+    """
 
     name: str
     kind: str
     count: int = 1
     flops_per_ns: float | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,11 @@ class Profile:
             if tier.name == name:
                 return tier
         raise InputError("unknown tier", file=self.file, value=name, candidates=[t.name for t in self.tiers])
+
+    @property
+    def gpu(self) -> str | None:
+        """The accelerator of its first compute unit that names one."""
+        return next((unit.gpu for unit in self.compute if unit.gpu is not None), None)
 
     def unloaded_ns(self, tier_name: str, size_bytes: int, write: bool = False) -> float:
         """Nanoseconds from issue to completion of one access to this tier while nothing else moves."""
@@ -298,6 +310,12 @@ def _kind(value: object) -> str:
     return value
 
 
+def _gpu(value: object) -> str:
+    if value not in _shipped("gpu"):
+        raise InputError("unknown GPU", value=value, candidates=_shipped("gpu"))
+    return value
+
+
 def _detail(value: object) -> int | float | str:
     """A named detail of a part: a count, a plain number, a quantity (converted as its unit says) or a word."""
     if isinstance(value, str) and re.match(r"\s*[-+.$]?\d", value):
@@ -327,6 +345,7 @@ Count = Annotated[int, BeforeValidator(_count)]
 Model = Annotated[str, BeforeValidator(_model)]
 Fidelity = Annotated[str, BeforeValidator(_fidelity)]
 Kind = Annotated[str, BeforeValidator(_kind)]
+GpuName = Annotated[str, BeforeValidator(_gpu)]
 Detail = Annotated[int | float | str, BeforeValidator(_detail)]
 SomeBytes = Annotated[units.Bytes, AfterValidator(_positive)]
 SomeBandwidth = Annotated[units.BytesPerNs, AfterValidator(_positive)]
@@ -394,6 +413,7 @@ class _MemorySpec(_PartSpec):
     write: _AccessSpec
     energy: _MemoryEnergy
     cost: _MemoryCost | None = None
+    endurance: Sourced[SomeBytes] | None = None
 
 
 class _LinkSpec(_PartSpec):
@@ -409,6 +429,14 @@ class _ComputeSpec(_Strict):
     kind: Name
     count: Count = 1
     flops: Sourced[SomeOperations] | None = None
+    gpu: GpuName | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> _ComputeSpec:
+        if self.gpu is not None and self.flops is not None:
+            problem = f"'flops' beside 'gpu', whose own file has them: {self.gpu}"
+            raise InputError(problem, expected="one of the two")
+        return self
 
 
 class _LinkUseSpec(_Strict):
@@ -542,6 +570,7 @@ def _device(spec: _MemorySpec | _LinkSpec) -> Device:
         write_pj_per_bit=spec.energy.write.value,
         usd_per_gib_hour=rate,
         usd_per_hour=(rate or 0.0) * spec.capacity.value / _GIB,
+        endurance_bytes=spec.endurance.value if spec.endurance else None,
         **shared,
     )
 
@@ -592,7 +621,8 @@ def _system_of(document: Document) -> tuple[Profile | None, list[InputError]]:
         name=spec.name,
         description=spec.description,
         compute=tuple(
-            Compute(unit.name, unit.kind, unit.count, unit.flops.value if unit.flops else None) for unit in spec.compute
+            Compute(unit.name, unit.kind, unit.count, unit.flops.value if unit.flops else None, unit.gpu)
+            for unit in spec.compute
         ),
         tiers=tuple(
             Tier(tier.name, devices["tiers", i].times(tier.count), tier.path) for i, tier in enumerate(spec.tiers)
@@ -779,7 +809,7 @@ def _places(document: Document) -> dict[str, tuple[Location, bool]]:
         for leaf, sourced in _leaves(_spec_for(part), part):
             found[f"{name}.{'.'.join(leaf)}"] = ((*at, "override", *leaf), sourced)
     for at, unit in _entries(document, "compute").items():
-        found[f"compute.{unit['name']}.count"] = ((*at, "count"), False)
+        found |= {f"compute.{unit['name']}.{key}": ((*at, key), False) for key in ("count", "gpu")}
         found[f"compute.{unit['name']}.flops"] = ((*at, "flops"), True)
     return found
 

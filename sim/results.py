@@ -9,20 +9,16 @@ command line adds figures.
 from __future__ import annotations
 
 import functools
-import json
-import os
-import platform
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim import metrics, registry
-from sim.errors import InputError
+from sim import metrics, registry, result_files
+from sim.result_files import Coded, Columns, check_place
 
 if TYPE_CHECKING:
     import pandas
@@ -30,20 +26,11 @@ if TYPE_CHECKING:
 
     from sim.simulation import Simulation
 
+__all__ = ["FORMAT", "Beside", "Coded", "Columns", "Result", "check_place", "load_result", "save"]
+
 FORMAT = "memhier result 2"
-_FILES = ("requests.parquet", "tiers.parquet", "summary.json", "manifest.json", "timing.json")
-_LIBRARIES = ("numpy", "numba", "simpy", "pandas", "pyarrow")
+_TABLES = ("requests", "tiers")
 _TIER_COLUMNS = ("used_bytes", "held_blocks", "free_bytes", "largest_free_bytes", "internal_bytes", "lookups", "hits")
-
-
-class Coded(NamedTuple):
-    """A column of names, each as a number into a list of them."""
-
-    codes: np.ndarray
-    names: tuple[str, ...]
-
-
-Columns = Mapping[str, "np.ndarray | Coded"]
 
 
 @dataclass(frozen=True)
@@ -93,13 +80,13 @@ class Result:
 
     def table(self, name: str) -> pyarrow.Table:
         """`requests` or `tiers` as an Arrow table. Raises InputError where its file cannot be read."""
-        return _arrow(self.columns[name]) if self.columns else _read_parquet(self._file(name))
+        return result_files.arrow(self.columns[name]) if self.columns else result_files.read_parquet(self._file(name))
 
     def column(self, table: str, name: str) -> np.ndarray | Coded:
         """One column of `requests` or `tiers`, without pandas. Raises InputError where its file cannot be read."""
         if self.columns:
             return self.columns[table][name]
-        return _numpy(_read_parquet(self._file(table), [name]))
+        return result_files.numpy_column(result_files.read_parquet(self._file(table), [name]))
 
     def _file(self, table: str) -> Path:
         return self.folder / f"{table}.parquet"
@@ -115,41 +102,15 @@ def save(result: Result, folder: str | Path, beside: Beside | None = None) -> Re
     may add files of its own. Raises InputError where the folder cannot be written or holds anything but a result.
     """
     folder = Path(folder)
-    _check_replaceable(folder)
-    try:
-        with _appearing(folder) as unfinished, beside(result, unfinished) if beside else nullcontext():
-            _write(result, unfinished)
-    except OSError as error:
-        raise InputError(f"cannot write the results: {error.strerror or error}", file=folder) from error
+    with result_files.written(folder) as unfinished, beside(result, unfinished) if beside else nullcontext():
+        _write(result, unfinished)
     return Result(result.summary, result.manifest, result.timing, folder, result.columns)
-
-
-def check_place(folder: str | Path) -> None:
-    """Find out before a long run whether its results can be written there. Raises InputError where they cannot."""
-    folder = Path(folder)
-    _check_replaceable(folder)
-    place = folder.absolute()
-    try:
-        made = _make_parents(place.parent)
-        trial = place.with_name(f".{place.name}.{os.getpid()}.trial")
-        trial.mkdir()
-        for path in (trial, *made):
-            _remove_if_empty(path)
-    except OSError as error:
-        raise InputError(f"cannot write the results: {error.strerror or error}", file=folder) from error
 
 
 def load_result(folder: str | Path) -> Result:
     """The results in a folder; its tables are read when first used. Raises InputError where a file is missing."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError("no such folder of results", value=str(folder))
-    missing = [name for name in _FILES if not (folder / name).is_file()]
-    if missing:
-        raise InputError(f"incomplete results: {', '.join(missing)} missing", file=folder)
-    summary, manifest, timing = (_read_json(folder / f"{name}.json") for name in ("summary", "manifest", "timing"))
-    if manifest.get("format") != FORMAT:
-        raise InputError("not results of this version", file=folder / "manifest.json", expected=f"format {FORMAT!r}")
+    summary, manifest, timing = result_files.read_documents(folder, _TABLES, FORMAT)
     return Result(summary, manifest, timing, folder)
 
 
@@ -206,7 +167,7 @@ def _manifest(simulation: Simulation, label: str) -> dict[str, Any]:
         "timing_models": _timing_models(simulation),
         "policies": _digests(simulation),
         "seed": scenario.seed,
-        "versions": _versions(),
+        "versions": result_files.versions(),
     }
 
 
@@ -230,143 +191,6 @@ def _digests(simulation: Simulation) -> dict[str, str]:
     return dict(sorted((f"{kind.name}.{name}", registry.load(kind, name).digest) for kind, name in used))
 
 
-@functools.cache
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    from sim import __version__
-
-    return {"memhier": __version__, "python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def _arrow(columns: Columns) -> pyarrow.Table:
-    """The columns' own memory as a table. `pyarrow.array` would import pandas, to see whether it was given some."""
-    import pyarrow
-
-    def numbers(column: np.ndarray) -> pyarrow.Array:
-        values = np.ascontiguousarray(column)
-        kind = pyarrow.from_numpy_dtype(values.dtype)
-        return pyarrow.Array.from_buffers(kind, values.size, [None, pyarrow.py_buffer(values)])
-
-    def words(names: tuple[str, ...]) -> pyarrow.Array:
-        encoded = [name.encode() for name in names]
-        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-        return pyarrow.StringArray.from_buffers(
-            len(names), pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(encoded))
-        )
-
-    def array(column: np.ndarray | Coded) -> pyarrow.Array:
-        if isinstance(column, Coded):
-            return pyarrow.DictionaryArray.from_arrays(numbers(column.codes), words(column.names))
-        return numbers(column)
-
-    return pyarrow.table({name: array(column) for name, column in columns.items()})
-
-
-def _numpy(table: pyarrow.Table) -> np.ndarray | Coded:
-    """The only column of a table."""
-    column = table.unify_dictionaries().column(0).combine_chunks()
-    if hasattr(column, "dictionary"):
-        return Coded(column.indices.to_numpy(zero_copy_only=False), tuple(column.dictionary.to_pylist()))
-    return column.to_numpy(zero_copy_only=False)
-
-
 def _write(result: Result, folder: Path) -> None:
-    import pyarrow.parquet
-
-    for name in ("requests", "tiers"):
-        pyarrow.parquet.write_table(result.table(name), folder / f"{name}.parquet", compression="zstd")
-    for name, content in (("summary", result.summary), ("manifest", result.manifest), ("timing", result.timing)):
-        text = json.dumps(content, indent=1, allow_nan=False)
-        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _read_parquet(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(path, columns=columns)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"not a readable table: {' '.join(str(error).split())[:120]}", file=path) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"not readable: {error}", file=path) from error
-    if not isinstance(content, dict):
-        raise InputError("not a JSON object", file=path)
-    return content
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Raises InputError where something stands at this place that is not a result."""
-    try:
-        if not folder.exists() and not folder.is_symlink():
-            return
-        if folder.is_symlink() or not folder.is_dir():
-            raise InputError("not a folder", value=str(folder), expected="a new folder, or one of results to replace")
-        empty = not any(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"cannot write the results: {error.strerror or error}", file=folder) from error
-    if not empty and not _is_result(folder):
-        problem = "the folder holds something else than results of memhier"
-        raise InputError(problem, file=folder, expected="a new folder, or one of results to replace")
-
-
-def _is_result(folder: Path) -> bool:
-    try:
-        return str(_read_json(folder / "manifest.json").get("format", "")).startswith("memhier result")
-    except InputError:
-        return False
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `folder` at the end; where that is not reached, nothing stays."""
-    place = folder.absolute()
-    made = _make_parents(place.parent)
-    unfinished = place.with_name(f".{place.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.mkdir()
-        yield unfinished
-        _take_place(unfinished, place)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for parent in made:
-            _remove_if_empty(parent)
-        raise
-
-
-def _make_parents(parent: Path) -> list[Path]:
-    """Make the folder and those above it; the ones that were not there, innermost first."""
-    missing = [path for path in (parent, *parent.parents) if not path.exists()]
-    parent.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _remove_if_empty(path: Path) -> None:
-    try:
-        path.rmdir()
-    except OSError:
-        return
-
-
-def _take_place(new: Path, place: Path) -> None:
-    """Put `new` where `place` is; what was there is removed afterwards, or put back if the move fails."""
-    if not place.exists():
-        new.rename(place)
-        return
-    old = new.with_suffix(".replaced")
-    place.rename(old)
-    try:
-        new.rename(place)
-    except BaseException:
-        old.rename(place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    documents = {name: getattr(result, name) for name in result_files.DOCUMENTS}
+    result_files.write_files(folder, {name: result.table(name) for name in _TABLES}, documents)

@@ -39,6 +39,7 @@ from sim.policy import (
     Plugin,
     PrefetchPolicy,
     Request,
+    SchedulingPolicy,
     explain_failure,
     hook_samples,
     make_request,
@@ -174,19 +175,27 @@ def compiled_hooks(plugin: Plugin) -> SimpleNamespace:
 
 def _fresh_state(plugin: Plugin, capacity: int, blocks: int, parameters: dict[str, Any]):
     context = Context(capacity=capacity, blocks=blocks, seed=_SEED)
+    return fresh_state(plugin, context, parameters, f"capacity {capacity}, {blocks} blocks")
+
+
+def fresh_state(plugin: Plugin, context: Context, parameters: dict[str, Any], case: str):
+    """A state; an `init` that fails in any other way than by an InputError breaks a rule."""
     try:
         return plugin.make_state(context, parameters)
     except InputError:
         raise
     except Exception as error:  # as above
-        raise Broken(f"init raised {type(error).__name__}: {error} (capacity {capacity}, {blocks} blocks)") from error
+        raise Broken(f"init raised {type(error).__name__}: {error} ({case})") from error
 
 
 def _check_state(plugin: Plugin, parameters: dict[str, Any]) -> None:
-    state = _fresh_state(plugin, 8, _BLOCKS, parameters)
+    check_states(*(_fresh_state(plugin, 8, _BLOCKS, parameters) for _ in range(2)))
+
+
+def check_states(state: Any, again: Any) -> None:
+    """Two states of one plugin, which must have nothing in common."""
     if not isinstance(state, tuple) or not hasattr(state, "_fields"):
         raise Broken(f"init returned a {type(state).__name__}; the state must be a NamedTuple of arrays and numbers")
-    again = _fresh_state(plugin, 8, _BLOCKS, parameters)
     for name, one, other in zip(state._fields, state, again, strict=True):
         if isinstance(one, np.ndarray) and one.size and np.shares_memory(one, other):
             raise Broken(f"init gives the same array {name!r} each time; each state must have its own")
@@ -201,22 +210,23 @@ def _check_needs(plugin: Plugin) -> None:
     named = {*plugin.needs, *plugin.uses, *(use for uses in plugin.uses_if.values() for use in uses)}
     for hook in plugin.HOOKS:
         function = getattr(plugin, hook)
-        for name in _read_of_request(getattr(function, "py_func", function)):
+        for name in names_read(getattr(function, "py_func", function), "request"):
             if name in _READS and _READS[name] not in named:
                 raise Broken(f"{hook} reads request.{name}, but needs does not name {_READS[name]!r} (nor uses)")
 
 
-def _read_of_request(function: Callable | None) -> Iterator[str]:
+def names_read(function: Callable | None, argument: str) -> Iterator[str]:
+    """Fields that a hook's source reads of one of its arguments."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):  # typed at a prompt, or part of an expression: nothing to read
         return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "request":
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == argument:
             yield node.attr
 
 
-def _check_compiles(plugin: Plugin, samples: dict[str, tuple]) -> None:
+def check_compiles(plugin: Plugin, samples: dict[str, tuple]) -> None:
     if config.DISABLE_JIT:
         return
     failure = explain_failure(plugin, samples) or wrong_return(plugin)
@@ -241,13 +251,13 @@ def _requests(largest: int = 1) -> Iterator[Request]:
         yield make_request(row, block, 100 + block, size, 10.0 * row, row % 5 == 0, row % 3, upcoming)
 
 
-def _same(one: list, other: list, what: str, why: str) -> None:
+def same(one: list, other: list, what: str, why: str) -> None:
     for at, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             raise Broken(f"{what}: answer {at} is {a!r} one time and {b!r} another; {why}")
 
 
-_STATE_RULE = "everything that it remembers must be in the state, and chance must come from sim.make_rng(context.seed)"
+STATE_RULE = "everything that it remembers must be in the state, and chance must come from sim.make_rng(context.seed)"
 
 
 # ------------------------------------------------------------------------------------------------------------- eviction
@@ -261,7 +271,7 @@ def _eviction_rules(policy: EvictionPolicy, parameters: dict[str, Any]):
         yield "what hooks read of a request is in needs", lambda: _check_needs(policy)
         yield (
             "every hook compiles and returns the right type",
-            lambda: _check_compiles(policy, hook_samples(policy, state, request)),
+            lambda: check_compiles(policy, hook_samples(policy, state, request)),
         )
     cases = [*_CASES, _REMOVING] if policy.remove is not None else list(_CASES)
     for case in cases:
@@ -354,12 +364,12 @@ class _Cache:
 
 def _check_repeats(policy: EvictionPolicy, parameters: dict[str, Any]) -> None:
     one, other = (_Cache(policy, parameters, _CASES[0]).run().victims for _ in range(2))
-    _same(one, other, "evict is not the same for the same seed", _STATE_RULE)
+    same(one, other, "evict is not the same for the same seed", STATE_RULE)
 
 
 def _check_compiled(policy: EvictionPolicy, parameters: dict[str, Any], case: _Case) -> None:
     one, other = (_Cache(policy, parameters, case, compiled).run().victims for compiled in (False, True))
-    _same(one, other, f"evict is not the same in Python and compiled ({case.name})", _STATE_RULE)
+    same(one, other, f"evict is not the same in Python and compiled ({case.name})", STATE_RULE)
 
 
 def _check_replay(policy: EvictionPolicy, parameters: dict[str, Any], request: Request) -> None:
@@ -476,16 +486,16 @@ def _answer_rules(plugin: Plugin, parameters: dict[str, Any], samples: dict[str,
 
     name = f"{plugin.KIND} policy {plugin.name!r}"
     yield "init gives a new state each time", lambda: _check_state(plugin, parameters)
-    yield "every hook compiles and returns the right type", lambda: _check_compiles(plugin, samples)
+    yield "every hook compiles and returns the right type", lambda: check_compiles(plugin, samples)
     yield "answers are of the right type", lambda: _no_result(ask(False))
     yield (
         "the same again for the same seed",
-        lambda: _same(ask(False), ask(False), f"{name} is not the same for the same seed", _STATE_RULE),
+        lambda: same(ask(False), ask(False), f"{name} is not the same for the same seed", STATE_RULE),
     )
     if not config.DISABLE_JIT:
         yield (
             "compiled as in Python",
-            lambda: _same(ask(False), ask(True), f"{name} is not the same in Python and compiled", _STATE_RULE),
+            lambda: same(ask(False), ask(True), f"{name} is not the same in Python and compiled", STATE_RULE),
         )
 
 
@@ -501,7 +511,7 @@ def _allocator_rules(allocator: Allocator, parameters: dict[str, Any]):
     state = _fresh_state(allocator, capacity, _BLOCKS, parameters)
     samples = hook_samples(allocator, state, next(_requests()))
     yield "init gives a new state each time", lambda: _check_state(allocator, parameters)
-    yield "every hook compiles and returns the right type", lambda: _check_compiles(allocator, samples)
+    yield "every hook compiles and returns the right type", lambda: check_compiles(allocator, samples)
     yield "every byte is accounted for", lambda: _no_result(_Memory(allocator, parameters, capacity).run())
     yield "the same again for the same seed", lambda: _check_memory(allocator, parameters, capacity, False)
     if not config.DISABLE_JIT:
@@ -511,7 +521,7 @@ def _allocator_rules(allocator: Allocator, parameters: dict[str, Any]):
 def _check_memory(allocator: Allocator, parameters: dict[str, Any], capacity: int, compiled: bool) -> None:
     one, other = (_Memory(allocator, parameters, capacity, which).run() for which in (False, compiled))
     what = "in Python and compiled" if compiled else "for the same requests"
-    _same(one, other, f"the allocator is not the same {what}", _STATE_RULE)
+    same(one, other, f"the allocator is not the same {what}", STATE_RULE)
 
 
 class _Memory:
@@ -576,10 +586,20 @@ class _Memory:
         self.log.append((free, largest, internal))
 
 
+# ---------------------------------------------------------------------------------------------------------- scheduling
+
+
+def _scheduling_rules(policy: SchedulingPolicy, parameters: dict[str, Any]):
+    from sim import scheduling_testing
+
+    return scheduling_testing.rules(policy, parameters)
+
+
 _CHECKS: dict[type, Callable] = {
     EvictionPolicy: _eviction_rules,
     AdmissionPolicy: _admission_rules,
     PrefetchPolicy: _prefetch_rules,
     OffloadPolicy: _offload_rules,
+    SchedulingPolicy: _scheduling_rules,
     Allocator: _allocator_rules,
 }

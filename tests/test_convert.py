@@ -118,6 +118,44 @@ def test_calls_are_kept_where_there_is_room(tmp_path):
     assert format_of(tmp_path / "llm.parquet", None).loses(trace) == ["calls"]
 
 
+def test_what_is_known_of_calls_is_kept_and_counts(tmp_path):
+    calls = Calls(np.array([0.0, 5.0]), np.array([20, 30]), np.array([1, 2]), np.array([0, 2, 3]), np.array([0, 1]), 16)
+    bare = Trace.from_columns("llm", ids=[1, 2, 1], calls=calls)
+    assert bare.digest == "4a5527d1528bcbcbc875a4c4ee4a290264ba0acab911c231b98388d2d12ce826"  # as ever
+    for known in ({"program": np.array([4, 4])}, {"program": np.array([4, 5]), "priority": np.array([-1, 2])}):
+        trace = Trace.from_columns("llm", ids=[1, 2, 1], calls=calls._replace(**known))
+        again = load_trace(write(trace, tmp_path / "llm.dense"))
+        assert again.digest == again.computed_digest() == trace.digest != bare.digest
+        for name in ("program", "priority"):
+            here = getattr(again.calls, name)
+            assert here is None if name not in known else here.tolist() == known[name].tolist()
+    again = load_trace(write(bare, tmp_path / "bare.dense"))
+    assert again.calls.program is None and again.digest == bare.digest
+
+
+def test_calls_whose_fields_do_not_fit():
+    calls = Calls(np.zeros(2), np.ones(2), np.ones(2), np.array([0, 1, 2]), np.zeros(2), 16)
+    for known, message in (
+        ({"program": np.array([1])}, r"calls.program: \(1,\) values for 2 calls"),
+        ({"program": np.array([1, -1])}, "calls.program: bad value -1"),
+        ({"priority": np.array([0, 1 << 31])}, "calls.priority: bad value"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Trace.from_columns("t", ids=[1, 2], calls=calls._replace(**known))
+    parts = [calls, calls._replace(program=np.zeros(2))]
+    with pytest.raises(InputError, match="some calls have it, others do not: 'program'"):
+        build_trace("t", [{"id": np.arange(2), "calls": part} for part in parts])
+
+
+def test_a_dense_folder_with_unknown_fields_of_calls(tmp_path):
+    calls = Calls(np.zeros(1), np.ones(1), np.ones(1), np.array([0, 1]), np.zeros(1), 16, np.zeros(1))
+    folder = write(Trace.from_columns("t", ids=[1], calls=calls), tmp_path / "t.dense")
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"program"', '"../program"'))
+    with pytest.raises(InputError, match=r"calls.fields: bad value .*program, priority"):
+        load_trace(folder)
+
+
 def test_what_has_no_room_in_oracle_general(tmp_path):
     large = Trace.from_columns("t", ids=[1], size_bytes=[2**32])
     late = Trace.from_columns("t", ids=[1], arrival_ns=[2.0**32 * 1e9])

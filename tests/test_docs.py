@@ -182,12 +182,12 @@ def guide(tmp_path_factory):
 def test_the_guide_runs_from_the_policy_to_the_comparison(guide):
     folder, environment = guide
     code = blocks(GUIDE, "python")[1]
-    assert len(code) == 5
+    assert len(code) == 6
     line = [sys.executable, "-c", "\n".join(code)]
     done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     printed = " ".join(done.stdout.split())
-    assert "eviction bip: good" in printed and "admission even: good" in printed
+    assert all(f"{kind}: good" in printed for kind in ("eviction bip", "admission even", "scheduling turns"))
     quoted = re.findall(r"(?m)^    (\S.*)$", re.sub(r"(?s)```.*?```", "", text_of(GUIDE)))
     assert len(quoted) == 5 and not [said for said in quoted if " ".join(said.split()) not in printed]
 

@@ -55,7 +55,7 @@ def test_curves_over_time(results, ax):
 
 
 def test_no_two_curves_look_alike_even_without_colour():
-    looks = [figures._line(nth) for nth in range(7)]
+    looks = [figures.line_style(nth) for nth in range(7)]
     for key in ("color", "linestyle", "marker"):
         assert len({str(look[key]) for look in looks}) == 7
 

@@ -135,6 +135,17 @@ def test_count_multiplies_all_but_latency(write):
     assert two.read.latency_ns == one.read.latency_ns
 
 
+def test_endurance_is_what_may_be_written_to_all_parts_of_a_tier(write):
+    tiers = [
+        {"name": name, "device": "./mem.yaml", "count": count, "override": {"endurance": sourced("7 TB")}}
+        for name, count in (("fast", 1), ("slow", 3))
+    ]
+    devices = [tier.device for tier in load_profile(write(system(tiers=tiers))).tiers]
+    assert [device.endurance_bytes for device in devices] == [7e12, 21e12]
+    assert [device.each.endurance_bytes for device in devices] == [7e12, 7e12]
+    assert load_profile(write(system())).tiers[0].device.endurance_bytes is None
+
+
 def test_latencies_add_up_and_the_least_bandwidth_rules(write):
     profile = load_profile(write(system()))
     # 8 KiB reach all 8 channels of two parts: 8 B/ns, but the links bring 2 up and take 1 down.

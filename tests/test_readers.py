@@ -568,6 +568,33 @@ def test_mooncake():
     assert calls.block_tokens == 512
 
 
+def test_what_lines_may_say_of_calls():
+    said = ({"tenant": "b", "session_id": 9, "priority": -1}, {"tenant": 4, "session_id": "9", "priority": 2})
+    lines = [{**mooncake_line(i, [i]), **said[i % 2]} for i in range(3)]
+    trace = load(json_lines(*lines), "x.jsonl")
+    assert trace.calls.tenant.tolist() == trace.column("tenant").tolist() == [0, 1, 0]
+    assert trace.calls.program.tolist() == [0, 1, 0]
+    assert trace.calls.priority.tolist() == trace.column("priority").tolist() == [-1, 2, -1]
+    bare = load(json_lines(mooncake_line(0, [1])), "x.jsonl")
+    assert bare.calls.program is None and bare.calls.priority is None and "priority" not in bare.columns
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({"session_id": 1}, {}, "a field of some calls only: 'session_id'"),
+        ({}, {"tenant": 1}, "a field of some calls only: 'tenant'"),
+        ({"session_id": 1}, {"session_id": 1.5}, "session_id: bad value 1.5; expected a whole number, or text"),
+        ({"tenant": 1}, {"tenant": True}, "tenant: bad value True"),
+        ({"priority": 1}, {"priority": "high"}, "priority: bad value 'high'; expected a whole number"),
+        ({"priority": 1}, {"priority": 1 << 31}, "priority: bad value"),
+    ],
+)
+def test_what_lines_may_not_say_of_calls(first, second, message):
+    data = json_lines({**mooncake_line(5, [1]), **first}, {**mooncake_line(6, [2]), **second})
+    refused(rf"x\.jsonl:2: .*{message}", data, "x.jsonl")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -611,7 +638,7 @@ def test_agentic_sessions_are_interleaved_and_kept_apart():
     # by time: A at 0, B at 0, B at 3, A's subagent at 9 - 6 + 0.5, A at 4
     assert trace.column("block").tolist() == [0, 1, 2, 2, 3, 4, 0, 1, 5]
     assert trace.calls.arrival_ns.tolist() == [0.0, 0.0, 3e9, 3.5e9, 4e9]
-    assert trace.calls.tenant.tolist() == [0, 1, 1, 0, 0]
+    assert trace.calls.tenant.tolist() == trace.calls.program.tolist() == [0, 1, 1, 0, 0]
     assert trace.column("tenant").tolist() == [0, 0, 1, 1, 1, 0, 0, 0, 0]
     assert trace.calls.block_tokens == 64
     assert len(load(data, "x.jsonl", subagents=False).calls.arrival_ns) == 4

@@ -156,7 +156,11 @@ def test_an_installed_package_adds_a_policy(tmp_path):
     (target / "t.csv").write_text("arrival_ns,id,size_bytes,op\n0,1,4,read\n1,2,4,read\n2,1,4,read\n3,3,4,read\n")
 
     listed = command("list", "policies", "--json", path=target)
-    row = next(row for row in json.loads(listed.stdout) if row["name"] == "scan_aware")
+    rows = {row["name"]: row for row in json.loads(listed.stdout)}
+    assert rows["shortest_prompt"]["kind"] == "scheduling" and rows["shortest_prompt"]["parameters"] == {
+        "patience": 256
+    }
+    row = rows["scan_aware"]
     assert row["kind"] == "eviction" and row["parameters"] == {"patience": 16}
     assert row["description"].startswith("Least recently used, but in a scan")
 

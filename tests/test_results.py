@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import sim.result_files as files_module
 import sim.results as results_module
 from sim.errors import InputError
 from sim.report.table import comparison_report, explain, run_report
@@ -153,14 +154,15 @@ def test_an_unwritable_folder(result, tmp_path):
 @pytest.mark.parametrize("step", ["_write", "_take_place"])
 def test_nothing_half_written_stays(result, results, tmp_path, monkeypatch, failure, step):
     save(result, tmp_path / "run")
-    whole = getattr(results_module, step)
+    module = results_module if step == "_write" else files_module
+    whole = getattr(module, step)
 
     def fail(*arguments):
         if step == "_write":
             whole(*arguments)
         raise failure
 
-    monkeypatch.setattr(results_module, step, fail)
+    monkeypatch.setattr(module, step, fail)
     for place in (tmp_path / "run", tmp_path / "new" / "deep"):
         with pytest.raises(InputError if isinstance(failure, OSError) else type(failure)):
             save(results[1], place)

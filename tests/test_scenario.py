@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sim.scenario as scenario_module
+import scenarios
 from sim.errors import InputError, InputErrors
 from sim.profile import load_profile
 from sim.scenario import (
@@ -80,7 +80,7 @@ def test_resolved_is_plain_and_holds_no_folder(write, tmp_path):
 
 def test_shipped_scenarios_are_good():
     assert {"postgres_pgbench", "mooncake_conversation", "zipf_three_tier"} <= set(scenario_names())
-    folder = Path(scenario_module.importlib.import_module("scenarios").__path__[0])
+    folder = Path(scenarios.__path__[0])
     for name in scenario_names():
         assert check_scenario_file(folder / f"{name}.yaml") == []
         assert load_scenario(name).name == name
@@ -273,13 +273,14 @@ def test_clients_need_a_closed_loop(write):
 
 
 def test_calls_are_cut_with_their_rows(write, tmp_path):
-    requests = '{"timestamp": 0, "input_length": 1024, "output_length": 5, "hash_ids": [1, 2]}\n' * 2
+    requests = '{"timestamp": 0, "input_length": 1024, "output_length": 5, "hash_ids": [1, 2], "session_id": 7}\n' * 3
     (tmp_path / "calls.jsonl").write_text(requests)
     text = GOOD.replace("  generator: zipf\n", "  trace: calls.jsonl\n  reader: mooncake\n  requests: 3\n")
     text = "\n".join(line for line in text.splitlines() if "parameters" not in line)
     trace = load_workload(load_scenario(write(text)))
     assert trace.calls.first_row.tolist() == [0, 2, 3]
     assert trace.calls.input_tokens.tolist() == [1024, 1024]
+    assert trace.calls.program.tolist() == [0, 0] and trace.calls.priority is None
 
 
 def made_plans(path, overrides=None):

@@ -30,6 +30,10 @@ def _check(path: Path) -> list[InputError]:
         keys = read_document(path).data.keys()
     except InputError as error:
         return [error]
+    if "serving" in keys:
+        from sim.serving.scenario import check_serving_file
+
+        return check_serving_file(path)
     if {"workload", "system"} & keys:
         from sim.scenario import check_scenario_file
 

@@ -23,7 +23,7 @@ def show(what: str, as_json: bool) -> None:
     output.console().print(output.table(columns, [[_text(row[column]) for column in columns] for row in rows]))
 
 
-_TOO_MUCH = {"readers": "options", "generators": "parameters"}  # for a table; --json has them
+_TOO_MUCH = {"readers": "options", "generators": "parameters", "presets": "source"}  # for a table; --json has them
 
 
 def _text(value: Any) -> str:
@@ -119,10 +119,23 @@ def traces() -> Iterator[Row]:
 
 def scenarios() -> Iterator[Row]:
     from sim.scenario import load_scenario, scenario_names
+    from sim.scenario_files import is_serving
+    from sim.serving.scenario import load_serving_scenario
 
     for name in scenario_names():
-        scenario = load_scenario(name)
+        scenario = load_serving_scenario(name) if is_serving(name) else load_scenario(name)
         yield {"name": name, "system": str(scenario.system), "description": scenario.description}
+
+
+def presets() -> Iterator[Row]:
+    """Every option of the real serving systems."""
+    from sim.serving import presets
+
+    for name in presets.names():
+        for option in presets.preset(name).options:
+            row = {"preset": name, "option": option.name, "default": option.default}
+            sets = option.says if option.convert else f"not modelled: {option.says}"
+            yield {**row, "sets": sets, "source": option.source}
 
 
 def first_sentence(text: str) -> str:
@@ -147,4 +160,5 @@ _LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "generators": generators,
     "traces": traces,
     "scenarios": scenarios,
+    "presets": presets,
 }

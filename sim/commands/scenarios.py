@@ -1,4 +1,4 @@
-"""`run` and `compare`: scenarios, their tables and figures."""
+"""`run` and `compare`: scenarios, their tables and figures. Those of serving are handed on."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ if TYPE_CHECKING:
 
 
 def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None, as_json: bool) -> None:
+    folder = _folder(scenario, out)
+    if _is_serving(scenario):
+        from sim.commands import serving
+
+        serving.run(scenario, overrides, seed, folder, as_json)
+        return
     from sim.report.drawing import Drawing
 
     with Drawing() as drawing:
         from sim.report.figures import needed, save_run_figures
         from sim.simulation import run as run_scenario
 
-        def beside(result: Result, folder: Path) -> AbstractContextManager:
-            return drawing.drawn(save_run_figures, needed(result), folder.absolute())
+        def beside(result: Result, into: Path) -> AbstractContextManager:
+            return drawing.drawn(save_run_figures, needed(result), into.absolute())
 
         with output.progress(f"run {Path(scenario).stem}") as progress:
-            result = run_scenario(scenario, overrides, seed, _folder(scenario, out), progress, beside)
+            result = run_scenario(scenario, overrides, seed, folder, progress, beside)
     if as_json:
         output.print_json({"summary": result.summary, "result": str(result.folder)})
         return
@@ -44,10 +50,15 @@ def compare(
     as_json: bool,
     against: str | None = None,
 ) -> None:
-    from sim.report.drawing import Drawing
-
     names = [name.strip() for name in (policies or "").split(",") if name.strip()]
     folder = _folder(scenario, out, "-compare")
+    if _is_serving(scenario):
+        from sim.commands import serving
+
+        serving.compare(scenario, names, tier, overrides, seed, folder, as_json, against)
+        return
+    from sim.report.drawing import Drawing
+
     with Drawing() as drawing:
         from sim.report.figures import needed, save_comparison_figure
         from sim.simulation import compare as compare_policies
@@ -74,6 +85,13 @@ def _standing(results: list[Result]) -> list[list[str]]:
     """Where each policy stands between the one compared to and Belady's rule."""
     shown = ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady")
     return [[result.label, *(f"{result.summary[name]:.2%}" for name in shown)] for result in results]
+
+
+def _is_serving(scenario: str) -> bool:
+    """Whether the scenario's file has the key `serving`."""
+    from sim.scenario_files import is_serving
+
+    return is_serving(scenario)
 
 
 def _folder(scenario: str, out: str | None, suffix: str = "") -> Path:

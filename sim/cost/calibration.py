@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 import hardware_profiles
+from sim import units
 from sim.cost import kernels
 from sim.cost.correction import LEAST, MOST, NONE, Correction
 from sim.errors import InputError, InputErrors
@@ -46,7 +47,15 @@ def _number(value: object) -> float:
     return float(value)
 
 
+def _above_zero(value: float) -> float:
+    if value <= 0:
+        raise InputError("not above zero:", value=value, expected="more than zero")
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_number)]
+SomePower = Annotated[units.Watts, AfterValidator(_above_zero)]
+SomePrice = Annotated[units.UsdPerHour, AfterValidator(_above_zero)]
 
 
 class _Strict(BaseModel):
@@ -54,7 +63,9 @@ class _Strict(BaseModel):
 
 
 class Gpu(_Strict):
-    """One accelerator by its data sheet; link: bytes per ns to its peers, one way."""
+    """One accelerator by its data sheet; link: bytes per ns to its peers, one way; power: of its board, at most;
+    price: of renting one.
+    """
 
     name: Name
     description: Text
@@ -62,6 +73,8 @@ class Gpu(_Strict):
     bandwidth: Sourced[SomeBandwidth]
     processors: Sourced[Count]
     link: Sourced[SomeBandwidth] | None = None
+    power: Sourced[SomePower] | None = None
+    price: Sourced[SomePrice] | None = None
 
     @property
     def machine(self) -> kernels.Machine:

@@ -37,15 +37,15 @@ _MOST_POINTS = 2000  # of a curve; more cannot be seen
 def latency_cdf(results: Sequence[Result], ax: Axes) -> Axes:
     """Share of the requests answered within a time, a curve a result."""
     for nth, result in enumerate(results):
-        latency_ns, share = _cumulative(result.column("requests", "latency_ns"))
-        ax.plot(latency_ns, share, label=result.label, drawstyle="steps-post", **_line(nth), markevery=0.13)
+        latency_ns, share = cumulative(result.column("requests", "latency_ns"))
+        ax.plot(latency_ns, share, label=result.label, drawstyle="steps-post", **line_style(nth), markevery=0.13)
     ax.set(xscale="log", xlabel="latency", ylabel="share of requests answered", ylim=(0, 1.02))
-    _time_ticks(ax)
+    time_ticks(ax)
     ax.set_title("Latency")
     return finished(ax, legend="lower right" if len(results) > 1 else None)
 
 
-def _time_ticks(ax: Axes) -> None:
+def time_ticks(ax: Axes) -> None:
     """Ticks of a log axis in ns: each decade, and 2 and 5 times it, named too where less than a decade is shown."""
     from matplotlib.ticker import LogLocator
 
@@ -61,7 +61,7 @@ def _time_ticks(ax: Axes) -> None:
     ax.xaxis.set_minor_formatter(name_if_few)
 
 
-def _cumulative(latency_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cumulative(latency_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Latencies and the share of requests that they cover; a log axis starts at 1 ns at the least."""
     ranked = np.sort(latency_ns[~np.isnan(latency_ns)])
     if ranked.size == 0:
@@ -77,7 +77,7 @@ def tier_hit_ratio(results: Sequence[Result], ax: Axes) -> Axes:
     for nth, result in enumerate(results):
         ratios = [result.summary.get(f"tier.{tier}.hit_ratio", 0.0) for tier in tiers]
         at = np.arange(len(tiers)) + (nth - (len(results) - 1) / 2) * width
-        bars = ax.bar(at, ratios, width * 0.92, label=result.label, **_bar(nth))
+        bars = ax.bar(at, ratios, width * 0.92, label=result.label, **bar_style(nth))
         if len(results) * len(tiers) <= 8:
             ax.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=2, fontsize=8)
     ax.set_xticks(np.arange(len(tiers)), tiers)
@@ -92,7 +92,7 @@ def occupancy_over_time(result: Result, ax: Axes) -> Axes:
     scale, unit = _time_unit(result)
     for nth, (tier, rows) in enumerate(_by_tier(result, "time_ns", "used_bytes")):
         share = rows["used_bytes"] / capacities[tier]
-        ax.plot(rows["time_ns"] / scale, share, label=tier, **_line(nth), markevery=_every(share))
+        ax.plot(rows["time_ns"] / scale, share, label=tier, **line_style(nth), markevery=every(share))
     ax.set(xlabel=f"simulated time ({unit})", ylabel="bytes of blocks / capacity", ylim=(0, 1.05))
     ax.set_title("Occupancy")
     return finished(ax, legend="lower right")
@@ -107,11 +107,11 @@ def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
         for kind, dashes in (("internal", "-"), ("external", "--")):
             values = rows[f"{kind}_fragmentation"]
             most = max(most, float(values.max(initial=0.0)))
-            style = {**_line(nth), "linestyle": dashes, "markerfacecolor": "white" if kind == "external" else None}
+            style = {**line_style(nth), "linestyle": dashes, "markerfacecolor": "white" if kind == "external" else None}
             time = rows["time_ns"] / scale
             ax.plot(time, values, color=style["color"], linewidth=0.6, alpha=0.3)
             smooth = _running_mean(values)
-            ax.plot(time, smooth, label=f"{tier}, {kind}", **style, markevery=_every(smooth))
+            ax.plot(time, smooth, label=f"{tier}, {kind}", **style, markevery=every(smooth))
     ax.set(xlabel=f"simulated time ({unit})", ylabel="share of bytes", ylim=(0, max(0.1, min(1.02, 1.1 * most))))
     ax.set_title("Fragmentation, running mean over samples (faint)")
     if most == 0.0:
@@ -125,7 +125,7 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, window, "same") / np.convolve(np.ones(values.size), window, "same")
 
 
-def _every(values) -> int:
+def every(values) -> int:
     """How far apart markers stand, for some eight of them on a curve."""
     return max(1, len(values) // 8)
 
@@ -180,7 +180,7 @@ def _latency_parts(results: Sequence[Result], ax: Axes) -> None:
     at, left = np.arange(len(results)), np.zeros(len(results))
     for nth, (metric, label) in enumerate(_LATENCY_PARTS):
         values = np.array([result.summary[metric] for result in results]) / 1e3
-        ax.barh(at, values, left=left, height=0.7, label=label, **_bar(nth))
+        ax.barh(at, values, left=left, height=0.7, label=label, **bar_style(nth))
         left += values
     ax.set_yticks(at, [result.label for result in results])
     ax.set_xlim(0, max(float(left.max()), 1e-6) * 1.05)
@@ -221,7 +221,7 @@ def needed(result: Result) -> Result:
 def warm_up() -> None:
     """Import what drawing needs, and draw a little, so that the first figure takes no longer than the others."""
     figure = new_figure(1, 1)
-    figure.add_subplot().plot([0, 1], [0, 1], **_line(0), label="x")
+    figure.add_subplot().plot([0, 1], [0, 1], **line_style(0), label="x")
     _canvas(figure).draw()
 
 
@@ -298,7 +298,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _line(nth: int) -> dict[str, Any]:
+def line_style(nth: int) -> dict[str, Any]:
     """How the n-th curve looks: colour, dashes and a marker, so that none of them is needed to tell it from others."""
     return {
         "color": COLOURS[nth % len(COLOURS)],
@@ -309,7 +309,7 @@ def _line(nth: int) -> dict[str, Any]:
     }
 
 
-def _bar(nth: int) -> dict[str, Any]:
+def bar_style(nth: int) -> dict[str, Any]:
     return {
         "color": COLOURS[nth % len(COLOURS)],
         "hatch": _HATCHES[nth % len(_HATCHES)],

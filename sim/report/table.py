@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from sim import metrics, units
+from sim.report.cells import (
+    DOLLARS,
+    RATES,
+    SHARE,
+    SIZES,
+    TIMES,
+    Column,
+    Shown,
+    best_on_what,
+    column_of,
+    count,
+    family,
+    percent,
+    plain_table,
+    rate,
+    side_by_side,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -45,7 +59,7 @@ def _heading(result: Result) -> str:
     return (
         f"{result.label}: {summary['completed']:,} of {summary['requests']:,} requests of {manifest['trace']['name']} "
         f"on {manifest['profile']['name']} in {units.format_time(summary['duration_s'] * 1e9, 4)}, "
-        f"{_rate(summary['throughput_requests_per_s'])}, hit ratio {_percent(summary['hit_ratio'])}, "
+        f"{rate(summary['throughput_requests_per_s'])}, hit ratio {percent(summary['hit_ratio'])}, "
         f"{summary['delayed_hits']:,} delayed hits"
     )
 
@@ -58,15 +72,8 @@ def _timing(result: Result) -> str:
     return "simulated in detail: " + ", ".join(f"{name} by {model}" for name, model in detailed.items())
 
 
-def _plain_table(*columns: str, title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for at, column in enumerate(columns):
-        table.add_column(column, justify="right" if at else "left", min_width=5 if at else 8, overflow="fold")
-    return table
-
-
 def _latency_table(summary: Mapping[str, float]) -> Table:
-    table = _plain_table("mean", "p50", "p90", "p99", "p99.9", "max", title="Latency")
+    table = plain_table("mean", "p50", "p90", "p99", "p99.9", "max", title="Latency")
     names = ("mean", "p50", "p90", "p99", "p99_9", "max")
     table.columns[0].justify = "right"
     table.add_row(*(units.format_time(summary[f"latency_{name}_ns"], 4) for name in names))
@@ -74,18 +81,18 @@ def _latency_table(summary: Mapping[str, float]) -> Table:
 
 
 def _tier_table(result: Result) -> Table:
-    table = _plain_table(
+    table = plain_table(
         "tier", "lookups", "hits", "hit %", "evicted", "demoted", "read", "written", "busy %", "queue", title="Tiers"
     )
     for tier in result.tier_names:
-        own = _family(result.summary, "tier", tier)
+        own = family(result.summary, "tier", tier)
         table.add_row(
             tier,
-            _count(own["lookups"]),
-            _count(own["hits"]),
+            count(own["lookups"]),
+            count(own["hits"]),
             f"{100 * own['hit_ratio']:.2f}",
-            _count(own.get("evictions")),
-            _count(own.get("demotions")),
+            count(own.get("evictions")),
+            count(own.get("demotions")),
             units.format_bytes(own["read_bytes"], 3),
             units.format_bytes(own["write_bytes"], 3),
             f"{100 * own['utilisation']:.3g}",
@@ -95,7 +102,7 @@ def _tier_table(result: Result) -> Table:
 
 
 def _allocation_table(result: Result) -> Table:
-    table = _plain_table(
+    table = plain_table(
         "tier",
         "capacity",
         "mean held",
@@ -106,14 +113,14 @@ def _allocation_table(result: Result) -> Table:
         title="Occupancy and fragmentation",
     )
     for tier in result.tier_names[:-1]:
-        own = _family(result.summary, "tier", tier)
+        own = family(result.summary, "tier", tier)
         table.add_row(
             tier,
             units.format_bytes(result.manifest["capacity_bytes"][tier], 4),
             units.format_bytes(round(own["occupancy_mean_bytes"]), 4),
-            _percent(own["internal_fragmentation"]),
-            _percent(own["external_fragmentation"]),
-            _percent(own["external_fragmentation_max"]),
+            percent(own["internal_fragmentation"]),
+            percent(own["external_fragmentation"]),
+            percent(own["external_fragmentation_max"]),
             units.format_bytes(round(own["waste_mean_bytes"]), 3),
         )
     return table
@@ -123,15 +130,15 @@ def _link_table(result: Result) -> RenderableType:
     links = result.manifest["links"]
     if not links:
         return Text("No links: all tiers are at the compute unit.")
-    table = _plain_table("link", "up", "down", "busy up", "busy down", "queue", title="Links")
+    table = plain_table("link", "up", "down", "busy up", "busy down", "queue", title="Links")
     for link in links:
-        own = _family(result.summary, "link", link)
+        own = family(result.summary, "link", link)
         table.add_row(
             link,
             units.format_bytes(own["up_bytes"], 4),
             units.format_bytes(own["down_bytes"], 4),
-            _percent(own["up_utilisation"]),
-            _percent(own["down_utilisation"]),
+            percent(own["up_utilisation"]),
+            percent(own["down_utilisation"]),
             f"{own['queue_length_mean']:.2g}",
         )
     return table
@@ -144,78 +151,31 @@ def _totals(summary: Mapping[str, float]) -> str:
     )
 
 
-def _family(summary: Mapping[str, float], part: str, name: str) -> dict[str, float]:
-    start = f"{part}.{name}."
-    return {key.removeprefix(start): value for key, value in summary.items() if key.startswith(start)}
-
-
-def _count(value: float | None) -> str:
-    """A count of at most six characters; a dash where there is none."""
-    if value is None:
-        return "-"
-    if value < 1e5:
-        return f"{value:,}"
-    scale, sign = next((scale, sign) for scale, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= scale)
-    return f"{value / scale:.4g}{sign}"
-
-
-def _rate(per_s: float) -> str:
-    scale, sign = next(((s, p) for s, p in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if per_s >= s), (1, ""))
-    return f"{per_s / scale:.4g}{sign} requests/s"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
 # --- several runs ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """One column of the comparison: heading, metric, the multiples of it that may be shown, and what to call it."""
-
-    heading: str
-    metric: str
-    scales: Mapping[str, float]
-    noun: str
-
-
-_TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
-_RATES = {"1/s": 1.0, "k/s": 1e3, "M/s": 1e6, "G/s": 1e9}
-_SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-_SHARE = {"%": 0.01}
-_DOLLARS = {"n$/M": 1e-9, "u$/M": 1e-6, "m$/M": 1e-3, "$/M": 1.0}
 _COLUMNS = (
-    _Shown("hits", "hit_ratio", _SHARE, "hit ratio"),
-    _Shown("mean", "latency_mean_ns", _TIMES, "mean latency"),
-    _Shown("p50", "latency_p50_ns", _TIMES, "median latency"),
-    _Shown("p99", "latency_p99_ns", _TIMES, "p99 latency"),
-    _Shown("rate", "throughput_requests_per_s", _RATES, "throughput"),
-    _Shown("int.", "internal_fragmentation", _SHARE, "internal fragmentation"),
-    _Shown("ext.", "external_fragmentation", _SHARE, "external fragmentation"),
-    _Shown("moved", "bytes_moved", _SIZES, "bytes moved"),
-    _Shown("cost", "cost_usd_per_million_requests", _DOLLARS, "cost"),
+    Shown("hits", "hit_ratio", SHARE, "hit ratio", metrics.HIGHER),
+    Shown("mean", "latency_mean_ns", TIMES, "mean latency"),
+    Shown("p50", "latency_p50_ns", TIMES, "median latency"),
+    Shown("p99", "latency_p99_ns", TIMES, "p99 latency"),
+    Shown("rate", "throughput_requests_per_s", RATES, "throughput", metrics.HIGHER),
+    Shown("int.", "internal_fragmentation", SHARE, "internal fragmentation"),
+    Shown("ext.", "external_fragmentation", SHARE, "external fragmentation"),
+    Shown("moved", "bytes_moved", SIZES, "bytes moved"),
+    Shown("cost", "cost_usd_per_million_requests", DOLLARS, "cost"),
 )
 
 
 def comparison_report(results: Sequence[Result]) -> RenderableType:
     """A row a run, the best of each column marked, and sentences that say which is best on what, and why."""
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    table.add_column("policy", overflow="fold", min_width=8)
-    cells = []
-    for shown in _COLUMNS:
-        unit, texts, best = _column(shown, [_value(result, shown.metric) for result in results])
-        table.add_column(f"{shown.heading}\n{unit}", justify="right", no_wrap=True)
-        cells.append([_marked(text, good) for text, good in zip(texts, best, strict=True)])
-    for row, result in enumerate(results):
-        table.add_row(result.label, *(column[row] for column in cells))
+    table = side_by_side("policy", [result.label for result in results], _columns(results))
     key = "* best of the column; int., ext.: fragmentation, mean of all caching tiers; moved: over all links"
     return Group(table, Text(key, style="dim"), *(Text(line) for line in explain(results)))
 
 
-def _marked(text: str, best: bool) -> Text:
-    return Text(f"{text}*", style="bold") if best else Text(f"{text} ")
+def _columns(results: Sequence[Result]) -> list[Column]:
+    return [column_of(shown, [_value(result, shown.metric) for result in results]) for shown in _COLUMNS]
 
 
 def _value(result: Result, metric: str) -> float:
@@ -224,23 +184,6 @@ def _value(result: Result, metric: str) -> float:
         return result.summary[metric]
     tiers = result.tier_names[:-1]
     return sum(result.summary[f"tier.{tier}.{metric}"] for tier in tiers) / len(tiers) if tiers else 0.0
-
-
-def _column(shown: _Shown, values: Sequence[float]) -> tuple[str, list[str], list[bool]]:
-    """(unit, texts, which of them are the best); texts that look alike are equally good."""
-    most = max(values)
-    fitting = [unit for unit, scale in shown.scales.items() if most >= scale]
-    unit = fitting[-1] if fitting else next(iter(shown.scales))
-    scale = shown.scales[unit]
-    places = 2 if shown.scales is _SHARE else max(0, 3 - math.floor(math.log10(most / scale))) if most > 0 else 0
-    texts = [f"{value / scale:.{min(places, 3)}f}" for value in values]
-    wanted = max if _declared(shown.metric).better == metrics.HIGHER else min
-    best_text = texts[values.index(wanted(values))]
-    return unit, texts, [text == best_text and len(set(texts)) > 1 for text in texts]
-
-
-def _declared(metric: str) -> metrics.Metric:
-    return metrics.declaration(f"tier.any.{metric}" if metric.endswith("_fragmentation") else metric)
 
 
 # --- why -------------------------------------------------------------------------------------------------------------
@@ -253,32 +196,19 @@ def explain(results: Sequence[Result]) -> list[str]:
     first, *others = sorted(results, key=lambda result: result.summary["latency_mean_ns"])
     lru = [result for result in others if result.label == "lru"]
     other = lru[0] if lru else max(others, key=lambda result: result.summary["latency_mean_ns"])
-    return [_best_on_what(results), _why(first, other), _where_time_goes(first)]
-
-
-def _best_on_what(results: Sequence[Result]) -> str:
-    """Who leads alone in which column; columns in which leaders look alike are left out."""
-    leads: dict[str, list[str]] = {}
-    for shown in _COLUMNS:
-        _, _, best = _column(shown, [_value(result, shown.metric) for result in results])
-        if sum(best) == 1:
-            leads.setdefault(results[best.index(True)].label, []).append(shown.noun)
-    if not leads:
-        return "None is alone the best on anything."
-    parts = [f"{label} on {_listed(nouns)}" for label, nouns in sorted(leads.items(), key=lambda kv: -len(kv[1]))]
-    return f"Best: {'; '.join(parts)}."
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return [
+        best_on_what([result.label for result in results], _columns(results)),
+        _why(first, other),
+        _where_time_goes(first),
+    ]
 
 
 def _why(best: Result, other: Result) -> str:
     """What makes the one faster than the other: the source of answers that contributes most to the difference."""
     ours, theirs = best.summary["latency_mean_ns"], other.summary["latency_mean_ns"]
     if theirs <= 0 or 1 - ours / theirs < _ALIKE:
-        return f"{best.label} and {other.label} have the same mean latency, within {_percent(_ALIKE)}."
-    lead = f"{best.label}: {_percent(1 - ours / theirs)} lower mean latency than {other.label}"
+        return f"{best.label} and {other.label} have the same mean latency, within {percent(_ALIKE)}."
+    lead = f"{best.label}: {percent(1 - ours / theirs)} lower mean latency than {other.label}"
     mine, its = _contributions(best), _contributions(other)
     gains = {
         source: row["latency_ns"] - (mine[source]["latency_ns"] if source in mine else 0) for source, row in its.items()
@@ -294,7 +224,7 @@ def _aside(best: Result, other: Result) -> str:
     )
     if all_ours >= all_theirs or ours <= theirs:
         return ""
-    return f"; it hits less in all, but more on reads, {_percent(ours)} against {_percent(theirs)}"
+    return f"; it hits less in all, but more on reads, {percent(ours)} against {percent(theirs)}"
 
 
 def _contributions(result: Result) -> dict[str, pandas.Series]:
@@ -323,17 +253,17 @@ def _cause(source: str, mine: pandas.Series | None, its: pandas.Series) -> str:
     )
     fewer = 1 - (mine["count"] if mine is not None else 0) / its["count"]
     if mine is None or its["latency_ns"] <= 0:
-        return f"{_percent(fewer)} fewer requests {what}"
+        return f"{percent(fewer)} fewer requests {what}"
     my_mean, its_mean = mine / mine["count"], its / its["count"]
     faster = 1 - my_mean["latency_ns"] / its_mean["latency_ns"]
     if fewer >= faster:
-        return f"{_percent(fewer)} fewer requests {what}"
+        return f"{percent(fewer)} fewer requests {what}"
     if source == _WAITING:
-        return f"waiting for {_WAITING} took {_percent(faster)} less"
+        return f"waiting for {_WAITING} took {percent(faster)} less"
     part = max(_PARTS, key=lambda name: its_mean[name] - my_mean[name])
     times = f"{units.format_time(my_mean[part], 3)} instead of {units.format_time(its_mean[part], 3)}"
     subject = "a write" if source == _WRITES else f"a read from {source}"
-    return f"{subject} took {_percent(faster)} less, with {times} of {_PARTS[part][1]}"
+    return f"{subject} took {percent(faster)} less, with {times} of {_PARTS[part][1]}"
 
 
 _PARTS = {
@@ -356,4 +286,4 @@ def _where_time_goes(result: Result) -> str:
         what = source if source == _WRITES else f"reads from {source}"
         shares |= {f"{words} {what}": row[part] / total for part, (words, _) in _PARTS.items()}
     largest = max(shares, key=shares.__getitem__)
-    return f"{result.label}: {_percent(shares[largest])} of all latency is {largest}."
+    return f"{result.label}: {percent(shares[largest])} of all latency is {largest}."

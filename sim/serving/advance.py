@@ -11,7 +11,7 @@ from sim.serving import state as s
 from sim.serving import tiers as t
 from sim.serving.blocks import commit, full_blocks, look_up, mark_computed, request_of, tokens_in
 from sim.serving.calls import call_view, enter_phase, leave_phase
-from sim.serving.iteration import begin, end_hold, finish, give_up, jump, loads_arrived
+from sim.serving.iteration import begin, end_hold, finish, give_up, jump, keep_holds, loads_arrived
 from sim.serving.network import (
     CALL,
     DRAINS,
@@ -41,31 +41,40 @@ from sim.serving.network import (
 )
 from sim.serving.network import DRAINING as COPIES_DUE
 from sim.serving.scheduler import enqueue, plan
-from sim.serving.tiers import BLOCK, SOURCE, TARGET_TIER, VICTIM, WHY, is_ready, stage
+from sim.serving.tiers import BLOCK, SOURCE, TARGET_TIER, VICTIM, WHY, block_request, pin, stage, unpin
 
 FINISHED, AT_LIMIT, NEEDS_ROOM, FAULTY, OUT = range(5)  # why `advance` returned; OUT: there is something in the outbox
+
+
+@inlined
+def _send(engine, source, target, why, now_ns):
+    """Start a copy of all that is to go from one tier to another for one reason."""
+    tiers, network = engine.tiers, engine.network
+    moves, slot, blocks = tiers.moves, np.int64(NOBODY), np.int64(0)
+    for at in range(tiers.state[t.END]):
+        if moves[at, WHY] != why or moves[at, SOURCE] != source or moves[at, TARGET_TIER] != target:
+            continue
+        if slot < 0:
+            drains = np.int64(source == 0 and why == VICTIM)
+            slot = open_transfer(network, STORE if source == 0 else LOWER, NOBODY, source, target, drains, now_ns)
+        add_block(network, slot, moves[at, BLOCK])
+        if source == 0 and why == t.COPY:  # it must stay until it has been copied
+            pin(tiers, moves[at, BLOCK])
+        blocks += 1
+    if slot >= 0:
+        start(network, slot, blocks, now_ns)
 
 
 @subroutine
 def _send_moves(engine, now_ns, all_of_them):
     """Start copies of what left a tier, and, once they are computed, of blocks that lower tiers are given."""
-    tiers, network = engine.tiers, engine.network
+    tiers = engine.tiers
     moves, state = tiers.moves, tiers.state
     end, ends = state[t.END], len(tiers.held)
     for source in range(ends - 1):
         for target in range(1, ends):
-            slot, blocks = np.int64(NOBODY), np.int64(0)
-            for at in range(end):
-                due = all_of_them or moves[at, WHY] == VICTIM
-                if due and moves[at, SOURCE] == source and moves[at, TARGET_TIER] == target:
-                    if slot < 0:
-                        drains = source == 0 and moves[at, WHY] == VICTIM
-                        kind = STORE if source == 0 else LOWER
-                        slot = open_transfer(network, kind, NOBODY, source, target, np.int64(drains), now_ns)
-                    add_block(network, slot, moves[at, BLOCK])
-                    blocks += 1
-            if slot >= 0:
-                start(network, slot, blocks, now_ns)
+            for why in range(t.VICTIM, t.COPY + 1 if all_of_them else t.VICTIM + 1):
+                _send(engine, source, target, why, now_ns)
     kept = np.int64(0)
     if not all_of_them:
         for at in range(end):
@@ -100,6 +109,8 @@ def _arrive(engine, now_ns):
     calls[call, s.STATUS] = s.WAITING
     if engine.rules[s.PREFETCH_RULE] and engine.rules[s.HASHED]:
         _prefetch(engine, call, now_ns)
+    if count[s.HELD_CALLS] > 0:
+        keep_holds(engine, call)
     engine.scheduling.on_arrive(engine.scheduling_state, call_view(engine, call))
     enqueue(engine, call)
 
@@ -137,14 +148,31 @@ def _prefetch(engine, call, now_ns):
     _send_moves(engine, now_ns, False)
 
 
-@inlined
-def _has_come(engine, slot):
-    """The blocks of a transfer are where it brought them."""
-    network, held = engine.network, engine.tiers.held
+@subroutine
+def _has_come(engine, slot, now_ns):
+    """The blocks of a transfer are where it brought them; those that the next tier waits for go on to it.
+
+    A block of G1 that was copied from there may be evicted again.
+    """
+    network, tiers = engine.network, engine.tiers
+    held, last = tiers.held, len(tiers.held) - 1
     target, node = network.facts[slot, TARGET], network.facts[slot, FIRST_NODE]
+    pinned = network.facts[slot, KIND] == STORE and network.facts[slot, DRAINS] == 0
+    onward, blocks = np.int64(NOBODY), np.int64(0)
     while node >= 0:
-        held[target][network.node_block[node]] &= ~t.UNDER_WAY
+        block = network.node_block[node]
+        held[target][block] &= ~t.UNDER_WAY
+        if pinned:
+            unpin(tiers, block_request(0, block, now_ns, 0, 0, 0), False)
+        if target < last and held[target + 1][block] & t.AWAITS:
+            held[target + 1][block] &= ~t.AWAITS
+            if onward < 0:
+                onward = open_transfer(network, LOWER, NOBODY, target, target + 1, 0, now_ns)
+            add_block(network, onward, block)
+            blocks += 1
         node = network.node_next[node]
+    if onward >= 0:
+        start(network, onward, blocks, now_ns)
 
 
 @inlined
@@ -200,7 +228,7 @@ def _come(engine, slot, now_ns):
     network, calls, count = engine.network, engine.calls, engine.count
     kind, call = network.facts[slot, KIND], network.facts[slot, CALL]
     count[s.DIRTY] = 1
-    _has_come(engine, slot)
+    _has_come(engine, slot, now_ns)
     close(network, slot, now_ns)
     if kind == STAGING:
         calls[call, s.STAGED] -= 1
@@ -228,14 +256,16 @@ def _step_ends(engine, now_ns, limit_ns):
         clock[s.LOAD_SINCE] = now_ns
         return now_ns
     count[s.STATE] = s.IDLE
+    undisturbed = count[s.DIRTY] == 0 and count[s.WAITERS_FIXED]
     only_decoding = count[s.BATCH_PREFILLS] == 0 and count[s.BATCH_SEQUENCES] == count[s.RUNNING_NOW]
     ended = finish(engine, now_ns)
     count[s.DIRTY] = 1
     if engine.tiers.state[t.END] > 0:
         _send_moves(engine, now_ns, True)
-    elif engine.rules[s.JUMPS] and only_decoding and not ended and count[s.WAITERS_FIXED]:
-        if engine.network.counts[COPIES_DUE] == 0:
-            return jump(engine, now_ns, limit_ns)
+    elif (
+        engine.rules[s.JUMPS] and only_decoding and undisturbed and not ended and engine.network.counts[COPIES_DUE] == 0
+    ):
+        return jump(engine, now_ns, limit_ns)
     return now_ns
 
 
@@ -277,7 +307,8 @@ def advance(engine, until_ns):
                 if pass_stage(network, event):
                     _come(engine, event, now_ns)
             elif timer_kind(event) == HOLD_ENDS:
-                end_hold(engine, timer_call(event))
+                if not engine.calls[timer_call(event), s.AWAITED]:
+                    end_hold(engine, timer_call(event))
                 count[s.DIRTY] = 1
             else:
                 count[s.DIRTY] = 1

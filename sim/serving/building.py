@@ -1,8 +1,8 @@
-"""A system, a model and the choices of an engine made into its state: what fits, which paths copies take, who decides."""
+"""A system, a model and the choices of an engine made into its state: what fits, where copies go, who decides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,7 @@ from sim import registry
 from sim.cost.calibration import Calibration, Gpu
 from sim.cost.kernels import WORK
 from sim.cost.step import make_step
-from sim.engines import block_cache as bc
 from sim.errors import InputError
-from sim.hierarchy import Column, routes_between, servers_of
 from sim.kernels.rank_heap import make_rank_heap
 from sim.llm.models import Model
 from sim.llm.operators import kv_bytes_per_token, weight_bytes
@@ -25,6 +23,7 @@ from sim.serving import record as r
 from sim.serving import state as s
 from sim.serving import tiers as t
 from sim.serving.network import make_network
+from sim.serving.servers import Servers, paths
 from sim.serving.workload import Blocks, Workload
 
 _FLOAT32_BYTES = 4
@@ -39,16 +38,6 @@ class Memory:
     activation_bytes: int
     block_bytes: int
     capacity_blocks: tuple[int, ...]  # by tier
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What copies use: servers with their states, which engines may share, and what their columns stand for."""
-
-    columns: tuple[Column, ...]
-    servers: tuple[Any, ...]
-    model: Stacked
-    states: tuple[Any, ...]
 
 
 def memory_of(profile: Profile, options: o.ServingOptions, model: Model, block_tokens: int) -> Memory:
@@ -97,52 +86,19 @@ def activation_bytes(model: Model, options: o.ServingOptions) -> int:
     return round(options.max_num_batched_tokens * per_token + logits)
 
 
-def parts_of(profile: Profile, options: o.ServingOptions) -> Parts:
-    """The servers of a system. Raises InputError for parts that are simulated event by event."""
-    names = [tier.name for tier in options.tiers]
-    columns, servers, model, states, driven = servers_of(profile, names)
-    if driven:
-        raise InputError(
-            "a serving run times parts by the model 'fixed'; simulated event by event are",
-            file=profile.file,
-            value=", ".join(sorted({part.name for part in driven})),
-            expected="fidelity: fixed",
-        )
-    return Parts(columns, servers, model, states)
+def tiers_of(
+    options: o.ServingOptions,
+    memory: Memory,
+    blocks: Blocks,
+    seed: int,
+    max_moves: int,
+    like: t.Tiers | None = None,
+    shared: Collection[str] = (),
+) -> t.Tiers:
+    """Empty tiers; those in `shared`, by name, are the same as those of `like`.
 
-
-def _paths(profile: Profile, options: o.ServingOptions, parts: Parts, link: str | None):
-    """Routes between every two tiers, and from another engine's G1, the last end, to this one's."""
-    names = [tier.name for tier in options.tiers]
-    ends = len(names) + 1
-    first, stages = routes_between(profile, names, parts.servers)
-    routes: list[np.ndarray] = []
-    for a in range(ends):
-        for b in range(ends):
-            if a < len(names) and b < len(names):
-                route = (bc.BETWEEN_LEVELS * len(names) + a) * len(names) + b
-                routes.append(stages[first[route] : first[route + 1]])
-            elif a == len(names) and b == 0 and link is not None:
-                routes.append(_link_stages(parts, link, len(names)))
-            else:
-                routes.append(stages[:0])
-    starts = np.concatenate([[0], np.cumsum([len(route) for route in routes])])
-    return starts.astype(np.int64), np.concatenate(routes).astype(np.int64)
-
-
-def _link_stages(parts: Parts, link: str, levels: int) -> np.ndarray:
-    """The way up of one link."""
-    at = next(
-        i
-        for i, column in enumerate(parts.columns)
-        if (column.part, column.name, column.direction) == ("link", link, "up")
-    )
-    server = parts.servers[levels + at - 2 * levels]
-    return np.array([[server.level, server.row, at, 0, bc.LINK_NS]], np.uint32)
-
-
-def tiers_of(options: o.ServingOptions, memory: Memory, blocks: Blocks, seed: int, max_moves: int) -> t.Tiers:
-    """Empty tiers. Raises InputError for policies that a serving engine cannot run."""
+    Raises InputError for policies that a serving engine cannot run.
+    """
     kinds = {"eviction": registry.EVICTION, "admission": registry.ADMISSION, "offload": registry.OFFLOAD}
     stacks: dict[str, Any] = {}
     known = max(1, blocks.blocks)
@@ -156,20 +112,29 @@ def tiers_of(options: o.ServingOptions, memory: Memory, blocks: Blocks, seed: in
             context = Context(
                 capacity=memory.capacity_blocks[number], blocks=known, seed=seed + number, unit_sizes=True
             )
-            states.append(plugin.make_state(context, choice.parameters))
+            if like is not None and tier.name in shared:
+                states.append(getattr(like, f"{field}_states")[number])
+            else:
+                states.append(plugin.make_state(context, choice.parameters))
             if field == "eviction":
                 removable.append(plugin.remove is not None)
                 plugin = plugin if plugin.remove is not None else t.without_remove(plugin)
             plugins.append(plugin)
         stacks[field], stacks[f"{field}_states"] = Stacked(plugins), tuple(states)
-    sizes = [_sizes(tier, memory.capacity_blocks[number]) for number, tier in enumerate(options.tiers)]
-    for size, can in zip(sizes, removable, strict=True):
-        size[t.REMOVABLE] = can
+    own: dict[str, list[np.ndarray]] = {"held": [], "sizes": [], "counts": []}
+    for number, tier in enumerate(options.tiers):
+        if like is not None and tier.name in shared:
+            for name, arrays in own.items():
+                arrays.append(getattr(like, name)[number])
+            continue
+        sizes = _sizes(tier, memory.capacity_blocks[number])
+        sizes[t.REMOVABLE] = removable[number]
+        own["held"].append(np.zeros(known, np.uint8))
+        own["sizes"].append(sizes)
+        own["counts"].append(np.zeros(len(t.COUNTS), np.int64))
     return t.Tiers(
         **stacks,
-        held=tuple(np.zeros(known, np.uint8) for _ in options.tiers),
-        sizes=tuple(sizes),
-        counts=tuple(np.zeros(len(t.COUNTS), np.int64) for _ in options.tiers),
+        **{name: tuple(arrays) for name, arrays in own.items()},
         pins=np.zeros(known, np.int32),
         moves=np.zeros((max_moves, 4), np.int64),
         state=np.zeros(5, np.int64),
@@ -201,52 +166,50 @@ def build(
     workload: Workload,
     blocks: Blocks,
     memory: Memory,
+    servers: Servers,
     *,
+    number: int = 0,
     seed: int = 0,
     jumps: bool = True,
-    parts: Parts | None = None,
     link: str | None = None,
     role: int = s.EITHER,
-    inbox: np.ndarray | None = None,
+    routed: bool = False,
+    like: s.Engine | None = None,
+    shared: Collection[str] = (),
 ) -> s.Engine:
-    """One engine at rest. inbox: calls that come to it by themselves, in order; None: all.
+    """One engine at rest, the one of this number among those that `servers` has rows for.
 
-    parts: servers that it shares with other engines; its own where None. jumps: whether iterations that are alike are
-    taken in one go (the results are the same).
+    routed: calls are handed to it one by one, in place of all arriving by themselves. like, shared: an engine some of
+    whose tiers are this one's, too. jumps: whether iterations that are alike are taken in one go (the results are the
+    same). Raises InputError for what does not fit together.
     """
     n, tiers = workload.arrival_ns.size, len(options.tiers)
-    parts = parts or parts_of(profile, options)
     step = make_step(model, gpu, calibration, options.tensor_parallel)
     largest = int(np.max(_most_blocks(workload, blocks), initial=1))
     bursts = sum(
         round(tier.evict_ratio * size) for tier, size in zip(options.tiers, memory.capacity_blocks, strict=True)
     )
     max_moves = 2 * (tiers + 1) * (memory.capacity_blocks[0] + options.max_num_seqs) + bursts + 1024
-    kv = tiers_of(options, memory, blocks, seed, max_moves)
-    first_stage, stages = _paths(profile, options, parts, link)
+    kv = tiers_of(options, memory, blocks, seed, max_moves, like.tiers if like else None, shared)
+    first_stage, stages = paths(profile, servers, number, link)
     copy = (options.copy_blocks, options.copy_overhead_ns, memory.block_bytes)
     network = make_network(
-        parts.model,
-        parts.states,
+        servers.model,
+        servers.states,
         first_stage,
         stages,
-        len(parts.columns),
+        len(servers.columns),
         copy,
         slots=2 * tiers * tiers + 8 * options.max_num_seqs,
-        nodes=2 * max_moves if tiers > 1 else 2 * max_moves,
+        nodes=2 * max_moves,
     )
     scheduling = options.scheduling.plugin(registry.SCHEDULING)
     counts = {"calls": n, "tenants": _numbers(workload.tenant), "programs": _numbers(workload.program)}
     context = Context(capacity=memory.capacity_blocks[0], blocks=max(1, blocks.blocks), seed=seed, **counts)
     contiguous = options.allocator.plugin(registry.ALLOCATOR)
     space = Context(capacity=memory.capacity_blocks[0], blocks=max(1, n), seed=seed, unit_sizes=True)
-    inbox = np.arange(n, dtype=np.int64) if inbox is None else inbox
-    places = np.zeros(n, np.int64)
-    places[: inbox.size] = inbox
-    inbox_ns = np.full(n, np.inf)
-    inbox_ns[: inbox.size] = workload.arrival_ns[inbox]
     count = np.zeros(s.COUNT_PLACES, np.int64)
-    count[s.INBOX] = inbox.size
+    count[s.INBOX] = 0 if routed else n
     clock = np.zeros(10)
     clock[s.STEP_END] = np.inf
     calls = np.zeros((n, s.CALL_COLUMNS), np.int64)
@@ -267,8 +230,8 @@ def build(
         waiting=make_rank_heap(n + 1),
         aside=np.zeros(n, np.int64),
         running=np.zeros(options.max_num_seqs, np.int64),
-        inbox=places,
-        inbox_ns=inbox_ns,
+        inbox=np.arange(n),
+        inbox_ns=workload.arrival_ns.copy(),
         holding=np.zeros(n, np.int64),
         outbox=np.zeros(n + 1, np.int64),
         sources=np.zeros(largest, np.int64),
@@ -280,7 +243,7 @@ def build(
         load_ns=_load_times(profile, options, memory),
         engine_ns=np.zeros(len(r.ENGINE_PARTS)),
         gaps=np.zeros(s.GAP_BINS, np.int64),
-        gap_total_ns=np.zeros(1),
+        gap_total_ns=np.zeros(1, np.int64),
         clock=clock,
         count=count,
         rules=_rules(options, model, blocks, memory, scheduling, jumps, role),
@@ -345,8 +308,3 @@ def _rules(options, model: Model, blocks: Blocks, memory: Memory, scheduling, ju
     for place, value in told.items():
         rules[place] = value
     return rules
-
-
-def owners(columns: Sequence[Column]) -> list[str]:
-    """`tier.dram.write`, `link.pcie.up`: what each column of a network's traffic stands for."""
-    return [f"{column.part}.{column.name}.{column.direction}" for column in columns]

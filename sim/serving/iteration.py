@@ -1,8 +1,8 @@
 """Iterations: what is in the batch, how long it takes, what it leaves, and many alike taken in one go.
 
-An iteration takes the time of its kernels (`sim.cost.step`) and of what it has to wait for: blocks of G1 that were given
-up for it must have been copied away before it begins, and a prefix that is loaded while it runs must have arrived layer
-by layer.
+An iteration takes the time of its kernels (`sim.cost.step`) and of what it has to wait for: blocks of G1 that were
+given up for it must have been copied away before it begins, and a prefix that is loaded while it runs must have arrived
+layer by layer.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def add_gap(engine, gap_ns, times):
     if gap_ns > s.GAP_LOW_NS:
         place = np.int64(math.log(gap_ns / s.GAP_LOW_NS) / math.log(s.GAP_RATIO))
     engine.gaps[min(place, s.GAP_BINS - 1)] += times
-    engine.gap_total_ns[0] += gap_ns * times
+    engine.gap_total_ns[0] += np.int64(round(gap_ns)) * times
 
 
 @subroutine
@@ -138,11 +138,12 @@ def finish(engine, now_ns):
         calls[call, s.MOST_FILLED] = max(filled, calls[call, s.MOST_FILLED])
         if engine.rules[s.COMMIT_ALL]:
             mark_computed(engine, call, full_blocks(engine, call, filled))
+        told = filled == calls[call, s.TOKENS]
+        calls[call, s.TOKENS] += told
         if engine.rules[s.COUNTS_TOKENS]:
             engine.scheduling.on_tokens(engine.scheduling_state, call_view(engine, call), new)
-        if filled < calls[call, s.TOKENS]:
+        if not told:
             continue
-        calls[call, s.TOKENS] += 1
         count[s.GENERATED] += 1
         if np.isnan(times[call, s.FIRST_TOKEN]):
             times[call, s.FIRST_TOKEN] = now_ns
@@ -175,6 +176,7 @@ def finish(engine, now_ns):
 def end(engine, call, now_ns):
     """A call has its last token."""
     calls, times, count, clock = engine.calls, engine.times, engine.count, engine.clock
+    leave_phase(engine, call, now_ns, r.DECODE)
     calls[call, s.STATUS] = s.DONE
     times[call, s.FINISH] = now_ns
     clock[s.LAST_FINISH] = now_ns
@@ -183,7 +185,7 @@ def end(engine, call, now_ns):
     engine.scheduling.on_finish(engine.scheduling_state, view)
     hold_ns = engine.scheduling.hold_ns(engine.scheduling_state, view)
     if hold_ns > 0.0 and engine.rules[s.HASHED]:
-        calls[call, s.HELD_AT] = count[s.HELD_CALLS]
+        calls[call, s.HELD_AT], calls[call, s.AWAITED] = count[s.HELD_CALLS], 0
         engine.holding[count[s.HELD_CALLS]] = call
         count[s.HELD_CALLS] += 1
         push(engine.network.events, now_ns + hold_ns, timer(HOLD_ENDS, call))
@@ -219,8 +221,28 @@ def end_hold(engine, call):
 
 
 @subroutine
+def keep_holds(engine, call):
+    """A call of a program has arrived: what the program holds stays until this one is let in."""
+    for place in range(engine.count[s.HELD_CALLS]):
+        held = engine.holding[place]
+        if engine.work.program[held] == engine.work.program[call]:
+            engine.calls[held, s.AWAITED] = 1
+
+
+@subroutine
+def end_holds(engine, call):
+    """A call of a program has been let in, with what the program held."""
+    place = engine.count[s.HELD_CALLS] - 1
+    while place >= 0:
+        held = known_natural(engine.holding[place])
+        if engine.work.program[held] == engine.work.program[call]:
+            end_hold(engine, held)
+        place -= 1
+
+
+@subroutine
 def _next_blocks(engine):
-    """Give blocks to the calls of a batch that only decodes, where one needs one; whether all is as it was otherwise."""
+    """Give blocks to the calls of a batch that only decodes; whether nothing else follows from it."""
     calls, count = engine.calls, engine.count
     for place in range(count[s.RUNNING_NOW]):
         call = known_natural(engine.running[place])
@@ -233,7 +255,7 @@ def _next_blocks(engine):
 
 @inlined
 def _until_change(engine, given):
-    """Iterations until a call of a batch that only decodes ends, or needs a block; given: those for the next one are."""
+    """Iterations until a call of a batch that only decodes ends, or needs a block; given: it has that of the next."""
     calls, work, each = engine.calls, engine.work, engine.rules[s.BLOCK_TOKENS]
     ends, fills = np.int64(1 << 62), np.int64(1 << 62)
     for place in range(engine.count[s.RUNNING_NOW]):
@@ -254,7 +276,7 @@ def jump(engine, now_ns, limit_ns):
     The batch at hand has just been computed, at now_ns, and the next would be the same again. What it takes one by one
     is what the scheduler would do in as many passes, in the same order and with the same numbers.
     """
-    calls, times, count, sums = engine.calls, engine.times, engine.count, engine.sums
+    times, count, sums = engine.times, engine.count, engine.sums
     sequences = count[s.RUNNING_NOW]
     windowed = engine.step.window_layers > 0.0
     lag = np.int64(0)

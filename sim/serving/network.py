@@ -1,9 +1,9 @@
 """Copies of KV blocks over the devices and links of a system: every server on the way queues and holds.
 
 A transfer is a group of blocks that go from one tier to another. It passes the servers of its route as a transfer of
-`sim.engines.block_cache` does: cut through, in order of arrival at each. What starts it may have a cost for each copy of
-so many contiguous blocks, during which one engine of copies in each direction can start no other; a device is asked once
-for each copy, a link carries all of them.
+`sim.engines.block_cache` does: cut through, in order of arrival at each. What starts it may have a cost for each copy
+of so many contiguous blocks, during which one engine of copies in each direction can start no other; a device is asked
+once for each copy, a link carries all of them.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _copies(network, blocks):
 
 @subroutine
 def pass_stage(network, slot):
-    """Let a transfer pass the server that it has reached, or find out that it has passed all: whether it is complete."""
+    """Let a transfer pass the server that it has reached; whether it had passed all and is complete."""
     facts, times = network.facts, network.times
     stage = known_natural(facts[slot, STAGE])
     if stage == facts[slot, LAST_STAGE]:

@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 
 from sim.choice import Choice
 
-COMMITS = (
-    "chunk",
-    "prompt",
-)  # when blocks of a prompt enter the index: as each chunk is scheduled, or all at admission
+COMMITS = ("chunk", "prompt")  # when a prompt's blocks enter the index: as each chunk is scheduled, or all at admission
 ORDERS = ("backward", "forward")  # in which a call's blocks are touched: the last first, so that suffixes leave first
 PREEMPTIONS = ("recompute", "swap")
 RESERVATIONS = ("paged", "max", "pow2", "exact")
@@ -27,7 +24,7 @@ LOAD_FAILURES = ("recompute", "fail")
 class KvTier:
     """One tier of the KV cache, by the name of a tier of the system.
 
-    capacity_bytes: of one accelerator's share; None: all of the device (of G1: what weights and activations leave).
+    capacity_bytes: of one accelerator's share; None: all of the device. Of G1, with weights and activations.
     offload: how blocks of the tier above come down into this one (of G1 it says nothing). evict_trigger: share of the
     capacity at which eviction begins; evict_ratio: share of the capacity that it then frees at once; with 1 and 0 a
     block leaves for each that enters. drive_writes_per_day, endurance_years are the device's.
@@ -59,8 +56,8 @@ class ServingOptions:
     blocking: the iteration waits for it; layerwise: layers are computed as they arrive. min_load_tokens: fewer are
     computed again rather than loaded; max_load_tokens: more than so many at once are not loaded; 0: no limit.
     load_failure_rate: share of loads that fail; load_failure: what follows. prefetch: of what lies below G2, from a
-    call's arrival on, into G2. store_outputs: generated blocks go to lower tiers, too. copy_blocks: blocks that one copy
-    moves; 0: all that move together; copy_overhead_ns: of each copy.
+    call's arrival on, into G2. store_outputs: generated blocks go to lower tiers, too. copy_blocks: blocks that one
+    copy moves; 0: all that move together; copy_overhead_ns: of each copy.
     async_scheduling: an iteration is planned while the one before it runs, so that what ends or arrives in that one is
     seen one iteration later.
     """

@@ -28,10 +28,10 @@ from sim.serving.blocks import (
     unpinned_hits,
     use_hits,
 )
-from sim.serving.calls import call_view, enter_phase, leave_phase, set_blocked
-from sim.serving.iteration import SEQUENCES, TOKENS, WINDOWED, end_hold, give_up
-from sim.serving.network import HANDED, LOAD, SWAP_IN, SWAP_OUT, add_block, open_transfer, start
-from sim.serving.tiers import free_blocks, make_room
+from sim.serving.calls import call_view, leave_phase, set_blocked
+from sim.serving.iteration import SEQUENCES, TOKENS, WINDOWED, end_hold, end_holds, give_up
+from sim.serving.network import HANDED, LOAD, SWAP_IN, SWAP_OUT, open_transfer, start
+from sim.serving.tiers import free_blocks
 
 ADMITTED, NO_BLOCKS, NO_BUDGET, LOADS = range(4)  # what became of the first waiting call
 ALWAYS, SOONER, NEVER = range(3)  # LOAD_RULE
@@ -300,9 +300,19 @@ def _run(engine, call, new):
     count[s.ADMISSIONS] += 1
     engine.running[count[s.RUNNING_NOW]] = call
     count[s.RUNNING_NOW] += 1
-    engine.scheduling.on_admit(engine.scheduling_state, call_view(engine, call))
+    if not calls[call, s.ADMIT_TOLD]:
+        _tell_admitted(engine, call)
+    calls[call, s.ADMIT_TOLD] = 0
     calls[call, s.SCHEDULED] = new
     _commit_ahead(engine, call, new)
+
+
+@inlined
+def _tell_admitted(engine, call):
+    """A call has been let in: into the batch, or to load what it begins with."""
+    engine.scheduling.on_admit(engine.scheduling_state, call_view(engine, call))
+    if engine.count[s.HELD_CALLS] > 0:
+        end_holds(engine, call)
 
 
 @inlined
@@ -411,6 +421,10 @@ def _let_in(engine, budget, now_ns):
         pop(engine.waiting)
         if became == LOADS:
             calls[call, s.STATUS] = s.LOADING
+            calls[call, s.ADMISSION] = count[s.ADMISSIONS]
+            count[s.ADMISSIONS] += 1
+            _tell_admitted(engine, call)
+            calls[call, s.ADMIT_TOLD] = 1
             count[s.LOADING_NOW] += 1
             leave_phase(engine, call, now_ns, r.LOAD if calls[call, s.HANDED_IN] == 0 else r.TRANSFER)
         else:

@@ -11,11 +11,11 @@ NOBODY = -1
 # what a call is doing
 ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
 
-# columns of `Engine.calls`; TOKENS: of its sequence so far, prompt and generated; FILLED: those whose keys and values are
-# in G1; BLOCKS: of G1 that it has; COMMITTED: its leading blocks that were offered to the index; OWNED: blocks that it
-# alone has; SCHEDULED: tokens in the iteration at hand; PENDING: transfers that it waits for; STAGED: transfers of its
-# prefetch; LOAD_FROM, LOAD_TO: its blocks that are being loaded; SWAPPED: blocks that wait in the second tier; HANDED_IN:
-# tokens that another engine has computed; ADMISSION: order in which it was last admitted
+# columns of `Engine.calls`; TOKENS: of its sequence so far, prompt and generated; FILLED: those whose keys and values
+# are in G1; BLOCKS: of G1 that it has; COMMITTED: its leading blocks that were offered to the index; OWNED: blocks that
+# it alone has; SCHEDULED: tokens in the iteration at hand; PENDING: transfers that it waits for; STAGED: transfers of its
+# prefetch; LOAD_FROM, LOAD_TO: its blocks that are being loaded; SWAPPED: blocks that wait in the second tier;
+# HANDED_IN: tokens that another engine has computed; ADMISSION: order in which it was last admitted
 (
     STATUS,
     TOKENS,
@@ -40,8 +40,10 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
     MOST_FILLED,
     HELD_AT,
     COUNTED,
-) = range(23)
-CALL_COLUMNS = 23
+    AWAITED,
+    ADMIT_TOLD,
+) = range(25)
+CALL_COLUMNS = 25
 
 # columns of `Engine.times`
 FIRST_SCHEDULED, FIRST_TOKEN, FINISH, SINCE, STALL_BEFORE, BLOCKED_BEFORE, LAST_TOKEN, STAGED_UNTIL = range(8)
@@ -161,7 +163,7 @@ class Engine(NamedTuple):
     load_ns: np.ndarray  # float64[T, 2] of a load from a tier: ns before the first byte, ns of a further block
     engine_ns: np.ndarray  # float64[len(ENGINE_PARTS)]
     gaps: np.ndarray  # int64[GAP_BINS] between tokens
-    gap_total_ns: np.ndarray  # float64[1]
+    gap_total_ns: np.ndarray  # int64[1] in whole ns, so that it does not depend on the order of adding up
     clock: np.ndarray  # float64[10]
     count: np.ndarray  # int64[COUNT_PLACES]
     rules: np.ndarray  # int64[RULE_PLACES]

@@ -1,12 +1,12 @@
 """Which tier of the KV cache holds which block, and what an access changes of it: the rules, without time.
 
-Tiers are numbered from the accelerator's memory, G1, which is 0. All blocks are of one size, and none is ever dirty. What
-no tier holds is computed. The order of steps is that of `sim.engines.residency`, which also serves blocks that are
+Tiers are numbered from the accelerator's memory, G1, which is 0. All blocks are of one size, and none is ever dirty.
+What no tier holds is computed. The order of steps is that of `sim.engines.residency`, which also serves blocks that are
 written: place in G1; let go of what an exclusive tier promotes; settle the victims; copy down; touch.
 
-A block in use (pinned) stays in G1 whatever its policy says: a policy that gives up such a block has forgotten it, so it
-is told of it anew once nobody uses it any more. Memory that calls have for themselves (`PRIVATE`) takes room from what
-G1 can hold.
+A block in use (pinned) stays in G1 whatever its policy says: a policy that gives up such a block has forgotten it, so
+it is told of it anew once nobody uses it any more. Memory that calls have for themselves (`PRIVATE`) takes room from
+what G1 can hold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import numpy as np
 from sim.kernels.compile import inlined, known_natural, subroutine
 from sim.policy import NO_BLOCK, make_request
 
-HELD, UNDER_WAY, ORPHAN = 1, 2, 4  # bits of a tier's word for a block; ORPHAN: held, but its policy has forgotten it
+# bits of a tier's word for a block; ORPHAN: held, but its policy has forgotten it; AWAITS: a copy is to be made of what
+# is under way to the tier above
+HELD, UNDER_WAY, ORPHAN, AWAITS = 1, 2, 4, 8
 
 COUNTS = (
     "lookups",
@@ -34,8 +36,8 @@ COUNTS = (
 )
 LOOKUPS, HITS, INSERTIONS, EVICTIONS, PROMOTIONS, DEMOTIONS, DROPPED, REFUSED, COPIES = range(len(COUNTS))
 
-# of a tier: its blocks, those that it holds, those of them that are orphans; blocks at which eviction begins, blocks that
-# it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget a block
+# of a tier: its blocks, those that it holds, those of them that are orphans; blocks at which eviction begins, blocks
+# that it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget one
 CAPACITY, COUNT, ORPHANS, TRIGGER, TARGET, PRIVATE, PINNED, REMOVABLE = range(8)
 
 # of a move
@@ -106,8 +108,9 @@ def _fault(state, code, tier, block):
 
 @subroutine
 def _evict_one(tiers, tier, request):
-    """Let the policy of a tier give up one block that nobody uses; whether it did. Its victim goes to the list of moves,
-    with a target to be found.
+    """Let the policy of a tier give up one block that nobody uses; whether it did.
+
+    Its victim goes to the list of moves, with a target to be found.
     """
     sizes, held = tiers.sizes[tier], tiers.held[tier]
     while sizes[COUNT] > sizes[ORPHANS]:
@@ -125,7 +128,10 @@ def _evict_one(tiers, tier, request):
         held[victim] = 0
         sizes[COUNT] -= 1
         tiers.counts[tier][EVICTIONS] += 1
-        _add_move(tiers, tier, -1, victim, VICTIM)
+        if tier < len(tiers.held) - 1:
+            _add_move(tiers, tier, -1, victim, VICTIM)
+        else:
+            tiers.counts[tier][DROPPED] += 1
         return True
     return False
 
@@ -156,7 +162,7 @@ def _place(tiers, tier, request):
 
 
 @subroutine
-def _settle(tiers, last, request):
+def _settle(tiers, request):
     """Find a tier for each victim on the list: the one below where its offload policy takes it, else none."""
     moves, state = tiers.moves, tiers.state
     while state[SETTLED] < state[END] and state[FAULT] == NO_FAULT:
@@ -166,9 +172,6 @@ def _settle(tiers, last, request):
             continue
         source, victim = known_natural(moves[at, SOURCE]), known_natural(moves[at, BLOCK])
         below = source + 1
-        if below > last:
-            tiers.counts[source][DROPPED] += 1
-            continue
         chosen = make_request(request.index, victim, victim, 1, request.arrival_ns, False, request.tenant)
         there = is_held(tiers, below, victim)
         if not tiers.offload.copy_on_evict(tiers.offload_states, below, victim):
@@ -193,6 +196,20 @@ def _let_go(tiers, tier, block):
     tiers.eviction.remove(tiers.eviction_states, tier, block)
     tiers.held[tier][block] = 0
     sizes[COUNT] -= 1
+
+
+@inlined
+def _copy_to(tiers, tier, block):
+    """A lower tier is to get a copy: of the tier above where that is a lower one, too, and has it, else of G1."""
+    tiers.counts[tier][COPIES] += 1
+    source = 0
+    if tier > 1 and is_held(tiers, tier - 1, block):
+        source = tier - 1
+    tiers.held[tier][block] |= UNDER_WAY
+    if source > 0 and tiers.held[source][block] & UNDER_WAY:
+        tiers.held[tier][block] |= AWAITS
+    else:
+        _add_move(tiers, source, tier, block, COPY)
 
 
 @subroutine
@@ -226,16 +243,14 @@ def access(tiers, request, copy_down):
             tiers.counts[served][PROMOTIONS] += 1
             if not tiers.offload.keep_on_promote(tiers.offload_states, served, block):
                 _let_go(tiers, served, block)
-        _settle(tiers, last, request)
+        _settle(tiers, request)
         for tier in range(1, tier_count):
             if copy_down and tiers.offload.copy_on_insert(tiers.offload_states, tier, request):
                 wanted |= 1 << tier
     for tier in range(1, tier_count):
         if wanted >> tier & 1 and not is_held(tiers, tier, block) and _place(tiers, tier, request):
-            tiers.held[tier][block] |= UNDER_WAY
-            tiers.counts[tier][COPIES] += 1
-            _add_move(tiers, 0, tier, block, COPY)
-        _settle(tiers, last, request)
+            _copy_to(tiers, tier, block)
+        _settle(tiers, request)
     for tier in range(1, tier_count):
         if held_by >> tier & 1 and is_held(tiers, tier, block):
             tiers.eviction.on_hit(tiers.eviction_states, tier, request)
@@ -250,7 +265,7 @@ def make_room(tiers, blocks, now_ns):
     while g1[COUNT] + g1[PRIVATE] + blocks > g1[CAPACITY]:
         if not _evict_one(tiers, 0, nobody):
             return False
-        _settle(tiers, len(tiers.held) - 1, nobody)
+        _settle(tiers, nobody)
     return True
 
 
@@ -260,7 +275,7 @@ def stage(tiers, tier, request):
     if is_held(tiers, tier, request.block) or not _place(tiers, tier, request):
         return False
     tiers.held[tier][request.block] |= UNDER_WAY
-    _settle(tiers, len(tiers.held) - 1, request)
+    _settle(tiers, request)
     return True
 
 

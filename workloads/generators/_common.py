@@ -129,8 +129,13 @@ def _times(rng: np.random.Generator, p: dict[str, Any]) -> Callable[[int, int], 
         return lambda _first, n: {"think_ns": rng.exponential(mean, n)}
     if p["arrival"] == "constant":
         return lambda first, n: {"arrival_ns": np.arange(first, first + n) * gap_ns}
-    arrivals = _Poisson(rng, gap_ns) if p["arrival"] == "poisson" else _Bursty(rng, gap_ns, p)
+    arrivals = open_arrivals(rng, gap_ns, p)
     return lambda _first, n: {"arrival_ns": arrivals(n)}
+
+
+def open_arrivals(rng: np.random.Generator, gap_ns: float, p: Mapping[str, Any]) -> Callable[[int], np.ndarray]:
+    """A function that gives the next n arrivals, float64[n] ns; p: `arrival`, and for bursty ones `burst_*`."""
+    return _Poisson(rng, gap_ns) if p["arrival"] == "poisson" else _Bursty(rng, gap_ns, p)
 
 
 class _Poisson:

@@ -165,19 +165,32 @@ class CallBuffer:
 
     def _clear(self) -> None:
         self.ids: list[np.ndarray] = []
-        self.fields: list[tuple[float, int, int, int, int]] = []
+        self.fields: list[tuple] = []
         self.rows = 0
 
-    def add(self, ids: np.ndarray, arrival_ns: float, input_tokens: int, output_tokens: int, tenant: int, line: int):
-        """One call. Returns whether it is time to take a chunk."""
+    def add(
+        self,
+        ids: np.ndarray,
+        arrival_ns: float,
+        input_tokens: int,
+        output_tokens: int,
+        tenant: int,
+        line: int,
+        program: int | None = None,
+        priority: int | None = None,
+    ) -> bool:
+        """One call. Returns whether it is time to take a chunk. Programs and priorities: of all calls, or of none."""
         self.ids.append(ids)
-        self.fields.append((arrival_ns, input_tokens, output_tokens, tenant, line))
+        self.fields.append((arrival_ns, input_tokens, output_tokens, tenant, line, program, priority))
         self.rows += ids.size
         return self.rows >= _ROWS_A_CHUNK or len(self.fields) >= _ROWS_A_CHUNK
 
     def chunk(self) -> Chunk:
         """What was added since the last chunk."""
-        arrival_ns, inputs, outputs, tenant, lines = (np.array(column) for column in zip(*self.fields, strict=True))
+        *known, program, priority = zip(*self.fields, strict=True)
+        arrival_ns, inputs, outputs, tenant, lines = (np.array(column) for column in known)
+        optional = {"program": program, "priority": priority}
+        kept = {name: np.array(column) for name, column in optional.items() if column[0] is not None}
         lengths = np.array([ids.size for ids in self.ids])
         first_row = np.concatenate([[0], np.cumsum(lengths)])
         chunk = {
@@ -185,8 +198,55 @@ class CallBuffer:
             "arrival_ns": np.repeat(arrival_ns.astype(np.float64), lengths),
             "size_bytes": np.full(self.rows, self.block_bytes, np.int64),
             "tenant": np.repeat(tenant.astype(np.int32), lengths),
-            "calls": Calls(arrival_ns, inputs, outputs, first_row, tenant, self.block_tokens),
+            "calls": Calls(arrival_ns, inputs, outputs, first_row, tenant, self.block_tokens, **kept),
             "where": lambda row: {"line": int(lines[np.searchsorted(first_row, row, side="right") - 1])},
         }
+        if "priority" in kept:
+            chunk["priority"] = np.repeat(kept["priority"].astype(np.int32), lengths)
         self._clear()
         return chunk
+
+
+class CallFields:
+    """What a line may say of its call beside prompt and output; the first line decides whether all of them do.
+
+    tenant, session_id: a whole number or text, numbered in order of first appearance; priority: a whole number, larger
+    is more important.
+    """
+
+    NAMES = ("tenant", "session_id", "priority")
+
+    def __init__(self, report: Report):
+        self.report = report
+        self.present: set[str] | None = None
+        self.numbers: dict[str, dict[int | str, int]] = {"tenant": {}, "session_id": {}}
+
+    def __call__(self, value: dict[str, Any], line: int) -> dict[str, int | None]:
+        """tenant (0 where the file has none), program and priority (None where it has none) of a line's call."""
+        present = {name for name in self.NAMES if name in value}
+        if self.present is None:
+            self.present = present
+        if present != self.present:
+            expected = "in every line, or in none"
+            odd = min(present ^ self.present)
+            raise self.report("a field of some calls only:", line=line, value=odd, expected=expected)
+        return {
+            "tenant": self._number("tenant", value, line) or 0,
+            "program": self._number("session_id", value, line),
+            "priority": self._priority(value, line) if "priority" in value else None,
+        }
+
+    def _number(self, name: str, value: dict[str, Any], line: int) -> int | None:
+        if name not in value:
+            return None
+        said, known = value[name], self.numbers[name]
+        if isinstance(said, bool) or not isinstance(said, int | str):
+            raise self.report("bad value", line=line, field=name, value=said, expected="a whole number, or text")
+        return known.setdefault(said, len(known))
+
+    def _priority(self, value: dict[str, Any], line: int) -> int:
+        said = value["priority"]
+        if isinstance(said, bool) or not isinstance(said, int) or not -(1 << 31) <= said < 1 << 31:
+            expected = "a whole number from -2^31 to 2^31 - 1"
+            raise self.report("bad value", line=line, field="priority", value=said, expected=expected)
+        return said

@@ -9,7 +9,7 @@ What the data says, and how it is read:
 - An entry of type "subagent" is not a request but holds some, whose `t` counts from the subagent's start. Its own `t`
   is when it returned: `t` less `duration_ms` falls on the end of the parent's request before it, throughout the data.
 - Requests of all sessions are merged by time; those of equal time keep the file's order.
-- A session is a tenant, numbered in the file's order.
+- A session is a tenant and a program, numbered in the file's order; its subagents are of the same.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _merged(calls: list[tuple], block_tokens: int, bytes_per_token: int) -> Iter
     for i in order:
         time_s, ids, scope, input_tokens, output_tokens, tenant, line = calls[i]
         raw = (np.int64(scope) << _ID_BITS) | ids.astype(np.int64)
-        if buffer.add(raw, time_s * _S, input_tokens, output_tokens, tenant, line):
+        if buffer.add(raw, time_s * _S, input_tokens, output_tokens, tenant, line, program=tenant):
             yield buffer.chunk()
     if buffer.fields:
         yield buffer.chunk()

@@ -1,4 +1,8 @@
-"""Mooncake's LLM request traces: one JSON object a line, with the ids of the prompt's blocks of 512 tokens."""
+"""Mooncake's LLM request traces: one JSON object a line, with the ids of the prompt's blocks of 512 tokens.
+
+Lines may say more than Mooncake's own do: `tenant` and `session_id` (whole numbers or text) and `priority` (a whole
+number, larger is more important). So this is also the layout to bring calls of one's own in.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,17 @@ import numpy as np
 
 from sim.trace_building import Chunk, Clock, Report
 from sim.trace_options import Option, Reader
-from workloads.readers._common import BYTES_PER_TOKEN, CallBuffer, count, ids_of, is_text, json_objects, member, time_of
+from workloads.readers._common import (
+    BYTES_PER_TOKEN,
+    CallBuffer,
+    CallFields,
+    count,
+    ids_of,
+    is_text,
+    json_objects,
+    member,
+    time_of,
+)
 
 _MS = 1e6
 
@@ -23,6 +37,7 @@ def read(stream: BinaryIO, options: dict[str, Any], report: Report) -> Iterator[
     """A row for each block of each request, in the order its request lists them; requests must be sorted by time."""
     block_tokens = options["block_tokens"]
     buffer = CallBuffer(block_tokens, block_tokens * options["bytes_per_token"])
+    fields = CallFields(report)
     clock = Clock(_MS, report)
     for line, request in json_objects(stream, report):
         where = {"line": line}
@@ -32,8 +47,8 @@ def read(stream: BinaryIO, options: dict[str, Any], report: Report) -> Iterator[
             clock(time, lambda _row, where=where: where)[0],
             count(request, "input_length", line, report),
             count(request, "output_length", line, report),
-            0,
-            line,
+            line=line,
+            **fields(request, line),
         )
         if full:
             yield buffer.chunk()
@@ -43,7 +58,8 @@ def read(stream: BinaryIO, options: dict[str, Any], report: Report) -> Iterator[
 
 READER = Reader(
     "mooncake",
-    "Mooncake LLM requests (JSONL: timestamp in ms, input_length, output_length, hash_ids); a row a prefix block",
+    "Mooncake LLM requests (JSONL: timestamp in ms, input_length, output_length, hash_ids; tenant, session_id and"
+    " priority if known); a row a prefix block",
     ("jsonl",),
     sniff,
     read,

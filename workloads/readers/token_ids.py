@@ -2,7 +2,7 @@
 
 A prompt is cut into blocks of `block_tokens` tokens. A block is the same as another where all tokens up to its end are
 the same, as in a prefix cache: its id is a hash of the block before it and of its own tokens. A last, partial block
-counts as a block of its own.
+counts as a block of its own. Lines may also have `tenant`, `session_id` and `priority`, as mooncake's may.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ import numpy as np
 
 from sim.trace_building import Chunk, Clock, Report
 from sim.trace_options import Option, Reader
-from workloads.readers._common import BYTES_PER_TOKEN, CallBuffer, count, ids_of, is_text, json_objects, member, time_of
+from workloads.readers._common import (
+    BYTES_PER_TOKEN,
+    CallBuffer,
+    CallFields,
+    count,
+    ids_of,
+    is_text,
+    json_objects,
+    member,
+    time_of,
+)
 
 
 def sniff(head: bytes, name: str) -> bool:
@@ -27,6 +37,7 @@ def read(stream: BinaryIO, options: dict[str, Any], report: Report) -> Iterator[
     """A row for each block of each prompt, in order; requests must be sorted by time."""
     block_tokens = options["block_tokens"]
     buffer = CallBuffer(block_tokens, block_tokens * options["bytes_per_token"])
+    fields = CallFields(report)
     clock = Clock(1.0, report)
     for line, request in json_objects(stream, report):
         where = {"line": line}
@@ -37,8 +48,8 @@ def read(stream: BinaryIO, options: dict[str, Any], report: Report) -> Iterator[
             clock(time, lambda _row, where=where: where)[0],
             count(request, "input_toks", line, report),
             count(request, "output_toks", line, report),
-            0,
-            line,
+            line=line,
+            **fields(request, line),
         )
         if full:
             yield buffer.chunk()

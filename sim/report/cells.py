@@ -1,0 +1,125 @@
+"""Cells and columns that tables of results share: numbers in few characters, and which of a column is the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from sim import metrics
+
+
+def plain_table(*columns: str, title: str) -> Table:
+    """An empty table, its first column of names, the others of numbers."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for at, column in enumerate(columns):
+        table.add_column(column, justify="right" if at else "left", min_width=5 if at else 8, overflow="fold")
+    return table
+
+
+def family(summary: Mapping[str, float], part: str, name: str) -> dict[str, float]:
+    """The metrics of one tier or link, without its name before theirs."""
+    start = f"{part}.{name}."
+    return {key.removeprefix(start): value for key, value in summary.items() if key.startswith(start)}
+
+
+def count(value: float | None) -> str:
+    """A count of at most six characters; a dash where there is none."""
+    if value is None:
+        return "-"
+    if value < 1e5:
+        return f"{value:,}"
+    scale, sign = next((scale, sign) for scale, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= scale)
+    return f"{value / scale:.4g}{sign}"
+
+
+def rate(per_s: float) -> str:
+    """Requests a second, with a prefix."""
+    scale, sign = next(((s, p) for s, p in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if per_s >= s), (1, ""))
+    return f"{per_s / scale:.4g}{sign} requests/s"
+
+
+def percent(share: float) -> str:
+    """A share, of three significant digits."""
+    return f"{100 * share:.3g} %"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column of a comparison: heading, metric, the multiples of it that may be shown, what to call it, and which
+    direction is better.
+    """
+
+    heading: str
+    metric: str
+    scales: Mapping[str, float]
+    noun: str
+    better: str = metrics.LOWER
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a comparison as it is printed: a text a run, and which of them are the best."""
+
+    shown: Shown
+    unit: str
+    texts: list[str]
+    best: list[bool]
+
+
+TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
+RATES = {"1/s": 1.0, "k/s": 1e3, "M/s": 1e6, "G/s": 1e9}
+SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+SHARE = {"%": 0.01}
+DOLLARS = {"n$/M": 1e-9, "u$/M": 1e-6, "m$/M": 1e-3, "$/M": 1.0}
+
+
+def column_of(shown: Shown, values: Sequence[float]) -> Column:
+    """The values in the largest unit in which one of them is 1 and more; texts that look alike are equally good."""
+    most = max(values)
+    fitting = [unit for unit, scale in shown.scales.items() if most >= scale]
+    unit = fitting[-1] if fitting else next(iter(shown.scales))
+    scale = shown.scales[unit]
+    places = 2 if shown.scales is SHARE else max(0, 3 - math.floor(math.log10(most / scale))) if most > 0 else 0
+    texts = [f"{value / scale:.{min(places, 3)}f}" for value in values]
+    wanted = max if shown.better == metrics.HIGHER else min
+    best_text = texts[values.index(wanted(values))]
+    return Column(shown, unit, texts, [text == best_text and len(set(texts)) > 1 for text in texts])
+
+
+def side_by_side(heading: str, labels: Sequence[str], columns: Iterable[Column]) -> Table:
+    """A row a run, the best of each column marked."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column(heading, overflow="fold", min_width=8)
+    cells = []
+    for column in columns:
+        table.add_column(f"{column.shown.heading}\n{column.unit}", justify="right", no_wrap=True)
+        cells.append([_marked(text, good) for text, good in zip(column.texts, column.best, strict=True)])
+    for row, label in enumerate(labels):
+        table.add_row(label, *(texts[row] for texts in cells))
+    return table
+
+
+def _marked(text: str, best: bool) -> Text:
+    return Text(f"{text}*", style="bold") if best else Text(f"{text} ")
+
+
+def best_on_what(labels: Sequence[str], columns: Iterable[Column]) -> str:
+    """A sentence: who leads alone in which column; columns in which leaders look alike are left out."""
+    leads: dict[str, list[str]] = {}
+    for column in columns:
+        if sum(column.best) == 1:
+            leads.setdefault(labels[column.best.index(True)], []).append(column.shown.noun)
+    if not leads:
+        return "None is alone the best on anything."
+    parts = [f"{label} on {listed(nouns)}" for label, nouns in sorted(leads.items(), key=lambda kv: -len(kv[1]))]
+    return f"Best: {'; '.join(parts)}."
+
+
+def listed(words: Sequence[str]) -> str:
+    """'a, b and c'."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,62 @@
+"""What a monitor sees of an engine at one moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sim.kernels.compile import kernel, known_natural
+from sim.serving import record as r
+from sim.serving import state as s
+from sim.serving import tiers as t
+from sim.serving.blocks import tokens_in
+
+
+@kernel
+def _unfilled(engine):
+    """Tokens for which running calls have blocks, beyond those that are computed."""
+    total = np.int64(0)
+    for place in range(engine.count[s.RUNNING_NOW]):
+        call = known_natural(engine.running[place])
+        total += tokens_in(engine, call, engine.calls[call, s.BLOCKS]) - engine.calls[call, s.FILLED]
+    return total
+
+
+@kernel
+def _largest_free(engine):
+    return engine.allocator.largest_free_bytes(engine.allocator_state)
+
+
+def look_at(engine: s.Engine) -> dict[str, Any]:
+    """By name, each of `record.SAMPLED`, and arrays: blocks by tier, engine's parts so far, bytes by column so far."""
+    count, g1, each = engine.count, engine.tiers.sizes[0], int(engine.rules[s.BLOCK_TOKENS])
+    contiguous = engine.rules[s.RESERVATION] != 0
+    in_use = int(g1[t.PINNED] + g1[t.PRIVATE])
+    unfilled, external = int(_unfilled(engine)), 0
+    if contiguous:
+        external = max(0, int(g1[t.CAPACITY]) - in_use - int(_largest_free(engine))) * each
+    told = {
+        "running": count[s.RUNNING_NOW],
+        "waiting": engine.waiting.size[0],
+        "loading": count[s.LOADING_NOW],
+        "kv_blocks_in_use": in_use,
+        "kv_blocks_cached": g1[t.COUNT] - g1[t.PINNED],
+        "kv_waste_internal_tokens": 0 if contiguous else unfilled,
+        "kv_waste_reserved_tokens": unfilled if contiguous else 0,
+        "kv_waste_external_tokens": external,
+        "kv_duplicated_blocks": count[s.DUPLICATES],
+        "batched_tokens": count[s.BATCH_TOKENS],
+        "batched_sequences": count[s.BATCH_SEQUENCES],
+        "finished": count[s.FINISHED],
+        "preemptions": count[s.PREEMPTED],
+        "generated_tokens": count[s.GENERATED],
+        "prompt_tokens_computed": count[s.PROMPT_COMPUTED],
+    }
+    assert tuple(told) == r.SAMPLED
+    return {
+        **{name: float(value) for name, value in told.items()},
+        "tier_blocks": [float(size[t.COUNT]) for size in engine.tiers.sizes],
+        "engine_parts_ns": engine.engine_ns.tolist(),
+        "link_bytes": engine.network.traffic_bytes.tolist(),
+    }

@@ -1,0 +1,506 @@
+"""Runs a serving experiment: engines, the router between them and a monitor share the clock of one SimPy environment.
+
+An engine is one process. It runs ahead in compiled code to the next event of anyone else and never past it, then gives
+way: so engines that share a tier or a link see each other's traffic in order of time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import simpy
+from numba.core.errors import NumbaError
+
+from sim.cost.calibration import Calibration, Gpu, load_calibration, load_gpu
+from sim.errors import InputError
+from sim.kernels.compile import kernel, specialised
+from sim.llm.models import Model, load_model
+from sim.policy import Plugin, explain_failure, hook_samples, sample_request
+from sim.profile import Profile, load_profile
+from sim.serving import record as r
+from sim.serving import state as s
+from sim.serving import tiers as t
+from sim.serving.advance import FAULTY, FINISHED, NEEDS_ROOM, OUT, advance
+from sim.serving.building import Memory, build, memory_of
+from sim.serving.iteration import give_up
+from sim.serving.network import PURPOSES, with_more_room
+from sim.serving.options import Cluster, ServingOptions
+from sim.serving.record import Histogram, ServingRun
+from sim.serving.routing import make_router
+from sim.serving.sampling import look_at
+from sim.serving.servers import Servers, make_servers
+from sim.serving.workload import Blocks, Workload, make_workload
+
+if TYPE_CHECKING:
+    from sim.serving.scenario import ServingScenario
+    from sim.trace import Trace
+
+_SAMPLES = 200  # within the span of arrivals, of a run whose scenario does not say how often to look
+_MOST_SAMPLES = 4000  # beyond which a run that lasts long is looked at half as often
+
+Progress = Callable[[int, int], None]  # calls ended, calls in all
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that an experiment is made of, loaded and checked. facts: names and digests for the result."""
+
+    profile: Profile
+    model: Model
+    gpu: Gpu
+    calibration: Calibration
+    options: ServingOptions
+    cluster: Cluster
+    workload: Workload
+    blocks: Blocks
+    memory: Memory
+    seed: int
+    monitor_every_ns: float | None
+    facts: dict[str, Any]
+
+
+def setup_of(
+    profile: Profile,
+    model: Model,
+    gpu: Gpu,
+    calibration: Calibration,
+    options: ServingOptions,
+    trace: Trace,
+    *,
+    cluster: Cluster | None = None,
+    seed: int = 0,
+    monitor_every_ns: float | None = None,
+) -> Setup:
+    """An experiment of parts. Raises InputError where they do not fit together."""
+    block_tokens = options.block_tokens
+    if block_tokens is None:
+        hashed = trace.calls.block_tokens if trace.calls is not None and options.prefix_caching else 0
+        block_tokens = hashed or 16
+    memory = memory_of(profile, options, model, block_tokens)
+    longest = min(options.max_model_len or model.context, model.context)
+    left = memory.capacity_blocks[0] - int(options.watermark * memory.capacity_blocks[0])
+    workload, blocks = make_workload(trace, options, max_model_len=longest, capacity_blocks=left, seed=seed)
+    return Setup(
+        profile=profile,
+        model=model,
+        gpu=gpu,
+        calibration=calibration,
+        options=options,
+        cluster=cluster or Cluster(),
+        workload=workload,
+        blocks=blocks,
+        memory=memory,
+        seed=seed,
+        monitor_every_ns=monitor_every_ns,
+        facts={
+            "system": profile.name,
+            "profile_digest": profile.digest,
+            "model": model.name,
+            "gpu": gpu.name,
+            "kernels": calibration.name,
+            "trace": trace.name,
+            "trace_digest": trace.digest,
+            "outputs_cut": blocks.cut,
+        },
+    )
+
+
+def simulate(scenario: ServingScenario, progress: Progress | None = None, trace: Trace | None = None) -> ServingRun:
+    """Run a serving scenario to its end. trace: the scenario's, where the caller has it already.
+
+    Raises InputError where the scenario's parts do not fit together, or a policy breaks a rule of the seam.
+    """
+    from sim.serving.scenario import load_calls
+
+    setup = setup_of(
+        load_profile(scenario.system, scenario.profile_overrides),
+        load_model(scenario.model),
+        load_gpu(scenario.gpu),
+        load_calibration(scenario.kernels),
+        scenario.options,
+        load_calls(scenario) if trace is None else trace,
+        cluster=scenario.cluster,
+        seed=scenario.seed,
+        monitor_every_ns=scenario.monitor_every_ns,
+    )
+    return run(setup, progress)
+
+
+def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> ServingRun:
+    """Run an experiment to its end. jumps: see `building.build`. Raises InputError where a policy breaks a rule."""
+    env = simpy.Environment()
+    servers = _servers(setup)
+    engines = _engines(setup, servers, jumps)
+    house = _House(env, setup, engines)
+    monitor = _Monitor(env, house, _period_ns(setup), progress)
+    started = time.perf_counter()
+    env.run()
+    house.check_finished()
+    monitor.look()
+    wall_seconds = time.perf_counter() - started
+    return _recorded(setup, servers, house, monitor, wall_seconds)
+
+
+def _servers(setup: Setup) -> Servers:
+    names = [tier.name for tier in setup.options.tiers]
+    cluster = setup.cluster
+    shared = {*cluster.shared} | ({cluster.link} if cluster.link else set())
+    return make_servers(setup.profile, names, cluster.replicas, shared)
+
+
+def _engines(setup: Setup, servers: Servers, jumps: bool) -> list[s.Engine]:
+    cluster = setup.cluster
+    made: list[s.Engine] = []
+    for number in range(cluster.replicas):
+        role = s.EITHER if not cluster.prefill else s.PREFILLS if number < cluster.prefill else s.DECODES
+        made.append(
+            build(
+                setup.profile,
+                setup.options,
+                setup.model,
+                setup.gpu,
+                setup.calibration,
+                setup.workload,
+                setup.blocks,
+                setup.memory,
+                servers,
+                number=number,
+                seed=setup.seed,
+                jumps=jumps,
+                link=cluster.link if cluster.prefill else None,
+                role=role,
+                routed=cluster.replicas > 1,
+                like=made[0] if made else None,
+                shared=cluster.shared,
+            )
+        )
+    return made
+
+
+def _period_ns(setup: Setup) -> float:
+    if setup.monitor_every_ns is not None:
+        return setup.monitor_every_ns
+    span_ns = float(setup.workload.arrival_ns[-1] - setup.workload.arrival_ns[0])
+    return max(span_ns / _SAMPLES, 1e6)
+
+
+# --- engines on the clock --------------------------------------------------------------------------------------------
+
+
+@kernel
+def _give_back(engine, call):
+    """The other engine has what this one computed of a call."""
+    give_up(engine, call)
+    engine.calls[call, s.STATUS] = s.DONE
+    engine.count[s.DIRTY] = 1
+
+
+class _Server:
+    """One engine as a SimPy process."""
+
+    def __init__(self, env: simpy.Environment, house: _House, engine: s.Engine, number: int):
+        self.env, self.house, self.engine, self.number = env, house, engine, number
+        self._advance = _compiled(engine, advance, engine, 0.0)
+        self.process = env.process(self._run())
+
+    def _run(self):
+        while True:
+            until_ns = float(self.env.peek())
+            if until_ns <= self.env.now:  # somebody else is to act at this moment, too
+                until_ns = float(np.nextafter(self.env.now, np.inf))
+            status = self.advance(until_ns)
+            if status == OUT:
+                self.house.collect(self)
+                continue
+            if status == FINISHED and self.house.all_arrived and not self.house.several:
+                return
+            next_ns = self.engine.clock[s.HELD_UNTIL]
+            try:
+                if status == FINISHED:
+                    yield self.house.more_to_come(self)
+                else:
+                    yield self.env.timeout(max(0.0, next_ns - self.env.now))
+            except simpy.Interrupt:  # a call or a message has come
+                continue
+            if status == FINISHED:
+                return
+
+    def advance(self, until_ns: float) -> int:
+        """Take every event before `until_ns`; FINISHED, AT_LIMIT or OUT."""
+        while True:
+            status = self._advance(self.engine, until_ns)
+            if status == NEEDS_ROOM:
+                self.engine = self.engine._replace(
+                    network=with_more_room(self.engine.network, int(self.engine.count[s.INBOX]))
+                )
+            elif status == FAULTY:
+                raise self._fault()
+            else:
+                return status
+
+    def wake(self) -> None:
+        if self.process.is_alive and self.env.active_process is not self.process:
+            self.process.interrupt()
+
+    def _fault(self) -> InputError:
+        state = self.engine.tiers.state
+        tier = self.house.setup.options.tiers[state[t.FAULT_TIER]]
+        name = tier.eviction.name
+        if state[t.FAULT] == t.NO_REMOVE:
+            return InputError(f"tiers.{tier.name}: eviction policy {name!r} has no remove hook, which exclusion needs")
+        if state[t.FAULT] == t.TOO_MANY_MOVES:
+            return InputError(f"tiers.{tier.name}: more blocks to move at once than there is room for")
+        problem = f"tiers.{tier.name}: eviction policy {name!r} chose a victim that is not resident: block"
+        return InputError(problem, value=int(state[t.FAULT_BLOCK]))
+
+
+class _House:
+    """All engines, and what passes between them."""
+
+    def __init__(self, env: simpy.Environment, setup: Setup, engines: list[s.Engine]):
+        self.env, self.setup = env, setup
+        self.several = len(engines) > 1
+        self.all_arrived = not self.several
+        self.servers = [_Server(env, self, engine, number) for number, engine in enumerate(engines)]
+        self._idle: dict[int, simpy.Event] = {}
+        self.replica_of = np.zeros(setup.workload.arrival_ns.size, np.int16)
+        self._source: dict[int, int] = {}
+        if self.several:
+            entered = range(setup.cluster.prefill or len(engines))
+            self._entry = make_router(setup.cluster.router, setup, list(entered))
+            self._exit = make_router("least_loaded", setup, list(range(setup.cluster.prefill, len(engines))))
+            env.process(self._route())
+
+    @property
+    def engines(self) -> list[s.Engine]:
+        return [server.engine for server in self.servers]
+
+    @property
+    def ended(self) -> int:
+        return int(sum(engine.count[s.FINISHED] + engine.count[s.REFUSED_NOW] for engine in self.engines))
+
+    @property
+    def finished(self) -> bool:
+        return self.ended == self.setup.workload.arrival_ns.size
+
+    def more_to_come(self, server: _Server) -> simpy.Event:
+        """What an engine without work waits for; it happens when every call has ended."""
+        self._idle[server.number] = self.env.event()
+        if self.all_arrived and self.finished:
+            for event in self._idle.values():
+                if not event.triggered:
+                    event.succeed()
+        return self._idle[server.number]
+
+    def _route(self) -> Iterator[simpy.Event]:
+        for call, arrival_ns in enumerate(self.setup.workload.arrival_ns):
+            if arrival_ns > self.env.now:
+                yield self.env.timeout(arrival_ns - self.env.now)
+            self._hand(call, self._entry(call, self.engines))
+        self.all_arrived = True
+
+    def _hand(self, call: int, number: int) -> None:
+        server = self.servers[number]
+        count, engine = server.engine.count, server.engine
+        place = int(count[s.INBOX])
+        engine.inbox[place], engine.inbox_ns[place] = call, self.env.now
+        count[s.INBOX] += 1
+        self.replica_of[call] = number
+        server.wake()
+
+    def collect(self, server: _Server) -> None:
+        """Empty an engine's outbox: prefilled calls go to an engine that decodes, which says when it has them."""
+        engine = server.engine
+        for call in map(int, engine.outbox[: engine.count[s.OUTBOX]]):
+            if server.number < self.setup.cluster.prefill:
+                self._pass_on(call, server)
+            else:
+                source = self.servers[self._source.pop(call)]
+                _give_back(source.engine, call)
+                source.wake()
+        engine.count[s.OUTBOX] = 0
+
+    def _pass_on(self, call: int, server: _Server) -> None:
+        number = self._exit(call, self.engines)
+        there, here = self.servers[number].engine, server.engine
+        there.calls[call, s.TOKENS] = here.calls[call, s.TOKENS]
+        there.calls[call, s.HANDED_IN] = here.calls[call, s.FILLED]
+        for column in (s.FIRST_SCHEDULED, s.FIRST_TOKEN, s.LAST_TOKEN):
+            there.times[call, column] = here.times[call, column]
+        self._source[call] = server.number
+        self._hand(call, number)
+
+    def check_finished(self) -> None:
+        """Raises InputError where calls are left that nothing will ever run."""
+        if self.finished:
+            return
+        lost = self.setup.workload.arrival_ns.size - self.ended
+        waiting = sum(int(engine.waiting.size[0]) for engine in self.engines)
+        raise InputError(
+            f"{lost} calls never end: {waiting} wait for KV blocks that the policy of"
+            f" {self.setup.options.tiers[0].name!r} does not give up",
+            value=self.setup.options.tiers[0].eviction.name,
+            expected="a policy that can give up any block that is not in use",
+        )
+
+
+class _Monitor:
+    """Looks at all engines every so often, and once at the end."""
+
+    def __init__(self, env: simpy.Environment, house: _House, every_ns: float, progress: Progress | None):
+        self.env, self.house, self.every_ns, self.progress = env, house, every_ns, progress
+        self.times: list[float] = []
+        self.looks: list[list[dict[str, Any]]] = []
+        env.process(self._run())
+
+    def _run(self) -> Iterator[simpy.Event]:
+        while not self.house.finished:
+            self.look()
+            if len(self.times) > _MOST_SAMPLES:
+                self.times, self.looks = self.times[::2], self.looks[::2]
+                self.every_ns *= 2
+            yield self.env.timeout(self.every_ns)
+            if self.env.peek() == np.inf:  # nobody else will act any more
+                return
+
+    def look(self) -> None:
+        if self.times and self.times[-1] == self.env.now:
+            self.times.pop()
+            self.looks.pop()
+        self.times.append(self.env.now)
+        self.looks.append([look_at(engine) for engine in self.house.engines])
+        if self.progress is not None:
+            self.progress(self.house.ended, self.house.setup.workload.arrival_ns.size)
+
+    def samples(self) -> dict[str, np.ndarray]:
+        """Columns as `record.ServingRun` has them."""
+        columns: dict[str, np.ndarray] = {"time_ns": np.array(self.times)}
+        for name in self.looks[0][0]:
+            columns[name] = np.array([[look[name] for look in looks] for looks in self.looks], float)
+        columns["link_bytes"] = columns["link_bytes"].sum(axis=1)
+        return columns
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor, wall_seconds: float) -> ServingRun:
+    engines = house.engines
+    first = engines[0]
+    finish_ns = np.nanmax([e.clock[s.LAST_FINISH] for e in engines])
+    parts = np.sum([engine.engine_ns for engine in engines], axis=0)
+    traffic = np.sum([engine.network.traffic_bytes for engine in engines], axis=0)
+    gaps = np.sum([engine.gaps for engine in engines], axis=0)
+    total_ns = float(sum(int(engine.gap_total_ns[0]) for engine in engines))
+    facts = {**setup.facts, "wall_seconds": wall_seconds, "memory": setup.memory.__dict__, "seed": setup.seed}
+    return ServingRun(
+        calls=_calls(setup, engines, house.replica_of),
+        samples=monitor.samples(),
+        gaps=Histogram(s.GAP_LOW_NS, s.GAP_RATIO, gaps, total_ns),
+        iterations=int(sum(engine.count[s.ITERATIONS] for engine in engines)),
+        tiers=tuple(tier.name for tier in setup.options.tiers),
+        tier_capacity_blocks=setup.memory.capacity_blocks,
+        block_bytes=setup.memory.block_bytes,
+        block_tokens=setup.blocks.block_tokens,
+        tier_counts=_tier_counts(setup, engines),
+        traffic_bytes=dict(zip(servers.columns, traffic.tolist(), strict=True)),
+        busy_ns=servers.busy_ns(),
+        loads=_loads(engines, first),
+        engine_parts_ns=dict(zip(r.ENGINE_PARTS, parts.tolist(), strict=True)),
+        duration_ns=float(finish_ns),
+        replicas=len(engines),
+        facts=facts,
+    )
+
+
+def _calls(setup: Setup, engines: list[s.Engine], replica_of: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each call what the engine says that ended it; what several did of it is added up."""
+    work = setup.workload
+    rows = np.arange(work.arrival_ns.size)
+    whole = np.stack([engine.calls for engine in engines])
+    last, total = whole[replica_of, rows], whole.sum(axis=0)
+    times = np.stack([engine.times for engine in engines])[replica_of, rows]
+    refused = last[:, s.STATUS] == s.REFUSED
+    return {
+        "arrival_ns": work.arrival_ns,
+        "first_scheduled_ns": times[:, s.FIRST_SCHEDULED],
+        "first_token_ns": times[:, s.FIRST_TOKEN],
+        "finish_ns": times[:, s.FINISH],
+        "input_tokens": work.input_tokens,
+        "output_tokens": work.output_tokens,
+        "generated_tokens": np.where(refused, 0, last[:, s.TOKENS] - work.input_tokens),
+        "computed_tokens": total[:, s.COMPUTED],
+        "recomputed_tokens": total[:, s.RECOMPUTED],
+        "preemptions": total[:, s.PREEMPTIONS],
+        "status": np.where(refused, r.REJECTED, r.COMPLETED).astype(np.int8),
+        "reason": last[:, s.REASON].astype(np.int8),
+        "replica": replica_of,
+        "hit_tokens": np.sum([engine.hit_tokens for engine in engines], axis=0),
+        "parts_ns": np.sum([engine.parts_ns for engine in engines], axis=0),
+    }
+
+
+def _tier_counts(setup: Setup, engines: list[s.Engine]) -> dict[str, dict[str, int]]:
+    """What the policies of each tier did; a shared tier counts for all engines at once."""
+    counts = {}
+    for number, tier in enumerate(setup.options.tiers):
+        own = engines[:1] if tier.name in setup.cluster.shared else engines
+        total = np.sum([engine.tiers.counts[number] for engine in own], axis=0)
+        counts[tier.name] = dict(zip(t.COUNTS, total.tolist(), strict=True))
+    return counts
+
+
+def _loads(engines: list[s.Engine], first: s.Engine) -> dict[str, float]:
+    moved = np.sum([engine.network.moved for engine in engines], axis=0)
+    count = np.sum([engine.count for engine in engines], axis=0)
+    each, block_tokens = first.network.copy[2], first.rules[s.BLOCK_TOKENS]
+    told = {
+        "loads": count[s.LOADS_STARTED],
+        "loaded_tokens": count[s.LOADED_BLOCKS] * block_tokens,
+        "recomputed_instead_tokens": count[s.RECOMPUTED_INSTEAD],
+        "failed": count[s.LOADS_FAILED],
+        "iterations_in_one_go": count[s.JUMPED],
+    }
+    for purpose, (blocks, took_ns) in zip(PURPOSES, moved, strict=True):
+        told[f"{purpose}_bytes"] = blocks * each
+        told[f"{purpose}_ns"] = took_ns
+    return {name: float(value) for name, value in told.items()}
+
+
+# --- compiling -------------------------------------------------------------------------------------------------------
+
+
+def _compiled(engine: s.Engine, function: Callable, *arguments: Any) -> Callable:
+    """A kernel for these arguments. Raises InputError, naming the hook, where a plugin's cannot be compiled."""
+    try:
+        return specialised(function, *arguments)
+    except NumbaError as error:
+        raise _explained(engine, error) from error
+
+
+def _explained(engine: s.Engine, error: NumbaError) -> InputError:
+    for plugin, state in _plugins(engine):
+        found = explain_failure(plugin, hook_samples(plugin, state, sample_request()))
+        if found is not None:
+            return found
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    names = sorted({f"{plugin.KIND} {plugin.name!r}" for plugin, _ in _plugins(engine)})
+    return InputError(f"these do not compile together: {', '.join(names)}: {first}")
+
+
+def _plugins(engine: s.Engine) -> Iterator[tuple[Plugin, Any]]:
+    """Every plugin of the run with its state."""
+    tiers = engine.tiers
+    for stack, states in (
+        (tiers.eviction, tiers.eviction_states),
+        (tiers.admission, tiers.admission_states),
+        (tiers.offload, tiers.offload_states),
+        (engine.network.model, engine.network.model_states),
+    ):
+        yield from zip(stack.plugins, states, strict=True)
+    yield engine.scheduling, engine.scheduling_state
+    yield engine.allocator, engine.allocator_state
