@@ -1,7 +1,7 @@
-"""What an iteration takes by measured kernels alone, summed up as `sim.cost.step` does: what a calibration is held against.
+"""What an iteration takes by measured kernels alone, summed up as `sim.cost.step` does, to hold it against.
 
-Between measured sizes times are linear in the sizes; beyond them there is no time. Only for the model that was measured, on
-one device: nothing is scaled to other shapes.
+Between measured sizes times are linear in the sizes; beyond them there is no time. Only for the model that was
+measured, on one device: nothing is scaled to other shapes.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _by_size(samples: Samples, operator: str) -> Callable[[float], float]:
 
 
 class _Grid:
-    """Times by some sizes. Between powers of two (and 0), which all combinations are measured of, times of the corners."""
+    """Times by sizes; between powers of two (and 0), all of whose combinations are measured, from the corners."""
 
     def __init__(self, samples: Samples, axes: int) -> None:
         found: dict[tuple[float, ...], list[float]] = {}

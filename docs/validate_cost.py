@@ -104,7 +104,7 @@ mean), 2 % (median) and 5 % (p90).
 Prefill on the RTX 4090 misses the p90, as its library takes kernels for 128 to 192 rows that are 10 to 20 % slower than
 for fewer and for more; mixed batches there miss the signed mean.
 
-Constants and corrections used elsewhere, with the peaks of the other accelerator's data sheet, all rows, nothing fitted:
+Constants and corrections used elsewhere, with the peaks of the other's data sheet, all rows, nothing fitted:
 
 {table(transfer, _transfers(fits, read), left=3)}
 
@@ -190,7 +190,7 @@ def iteration_targets(gpu: str) -> dict[str, tuple[float, float, float]]:
 def iteration_errors(timings: Timings, model: Model, gpu: Gpu, calibration: Calibration, kind: str) -> np.ndarray:
     """float64[batches]: signed relative errors of iterations against the sums of measured kernels."""
     step, sums = steps.make_step(model, gpu, calibration), Sums(timings, model)
-    calls = dict(steps._moves(model, calibration))
+    calls = dict(steps.timed(model, calibration))
     found = []
     for batch in batches(kind):
         work = np.zeros((2, kernels.WORK))

@@ -25,7 +25,7 @@ from sim.llm import operators
 from sim.llm.models import load_model, model_names
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
-import validate_cost  # noqa: E402
+import validate_cost
 
 A100 = kernels.Machine(312_000.0, 2039.0, 108.0)
 LINEAR = kernels.Linear(0.75, 0.8, 3000.0, 2000.0, 8.0, 0.5, 0.1)

@@ -1,9 +1,9 @@
 """What the formulas of `sim.cost.kernels` leave: factors by the size of a kernel, learned in calibration.
 
-A factor is measured / formula, by one or two sizes (never by an operator, so that it holds for other models): nodes, linear
-between them in the logarithm of the sizes, constant beyond. It is fitted to the logarithms of the ratios by least
-squares that pay for differences between neighbours; how dearly, cross-validation settles: on folds of the rows
-fitted to, the dearest prices are taken that do as well as the best, and no correction at all where that does.
+A factor is measured / formula, by one or two sizes (never by an operator, so that it holds for other models): told at
+nodes, linear between them in the logarithms of the sizes, constant beyond. Factors are fitted to the logarithms of the
+ratios by least squares that pay for differences between neighbours; how dearly, cross-validation settles: the dearest
+prices are taken that do as well as the best, and no correction at all where that does.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _TRIED = 1200  # samples that prices are chosen by
 _ROUNDS = 5  # of reweighting, for outliers
 _NEAR = 0.03  # a log error from which on it counts linearly, not by its square
 _AS_GOOD = 1.005  # times the least error
+_CORNERS = 4  # nodes around a sample
 _EDGE = 1.1  # neighbours nearer than this are the sides of an edge
 _CHEAP = 1e-3  # price of a factor other than 1, so that nodes without rows are determined
 
@@ -52,8 +53,8 @@ def learn(
 ) -> Correction:
     """The correction of formulas; NONE where it does not pay.
 
-    nodes: of rows and columns; sizes float64[samples, 2]; predicted, measured: ns. groups: of samples that are told from
-    others, not from each other (all of one matrix, say), so that what is learned holds for sizes that were not measured.
+    nodes: of rows and columns; sizes float64[samples, 2]; predicted, measured: ns. groups: of samples that are told
+    from others, not from each other (all of one matrix, say), so that what is learned holds for what was not measured.
     """
     rows, columns = (_inside(own, sizes[:, at]) for at, own in enumerate(nodes))
     told = np.log(measured / predicted).clip(np.log(LEAST), np.log(MOST))
@@ -86,7 +87,7 @@ def _unseen_error(fit: _Fit, fold: np.ndarray, along: float, across: float) -> f
 
 @dataclass(frozen=True)
 class _Fit:
-    """basis float64[samples, nodes]; told float64[samples]: log factors; fences: what differences of neighbours cost."""
+    """basis float64[samples, nodes]; told float64[samples]: log factors; fences: of differences of neighbours."""
 
     basis: np.ndarray
     told: np.ndarray
@@ -95,13 +96,21 @@ class _Fit:
     def of(self, chosen: np.ndarray) -> _Fit:
         return _Fit(self.basis[chosen], self.told[chosen], self.fences)
 
+    def _corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """int and float64[samples, pairs]: of the few nodes that count for a sample, places and products."""
+        at = np.argpartition(-self.basis, min(_CORNERS, self.basis.shape[1]) - 1, axis=1)[:, :_CORNERS]
+        part = np.take_along_axis(self.basis, at, axis=1)
+        places = at[:, :, None] * self.basis.shape[1] + at[:, None, :]
+        return places.reshape(len(at), -1), (part[:, :, None] * part[:, None, :]).reshape(len(at), -1)
+
     def solved(self, along: float, across: float) -> np.ndarray:
-        """float64[nodes], by reweighted least squares; the prices are of differences along and across the rows' axis."""
+        """float64[nodes], by reweighted least squares; prices of differences along and across the rows' axis."""
         paid = along * self.fences[0] + across * self.fences[1] + _CHEAP * np.eye(self.basis.shape[1])
+        places, products = self._corners()
         weights, found = np.ones(len(self.told)), np.zeros(self.basis.shape[1])
         for _ in range(_ROUNDS):
-            weighed = self.basis.T * weights
-            found = np.linalg.solve(weighed @ self.basis + paid, weighed @ self.told)
+            squares = np.bincount(places.ravel(), (products * weights[:, None]).ravel(), paid.size)
+            found = np.linalg.solve(squares.reshape(paid.shape) + paid, self.basis.T @ (weights * self.told))
             weights = np.minimum(1.0, _NEAR / np.maximum(np.abs(self.basis @ found - self.told), 1e-9))
         return found
 

@@ -1,4 +1,4 @@
-"""Fits the constants of `sim.cost.kernels` and their corrections to measured kernel times; tells errors on a half held out.
+"""Fits the constants of `sim.cost.kernels`, and corrections, to measured kernel times; tells errors on a half held out.
 
 What is least is the mean of |log(predicted / measured)|: relative, and little moved by outliers. The search goes along
 one constant after the other by factors, ever smaller ones, which needs no derivative of what is full of steps.

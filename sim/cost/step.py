@@ -46,7 +46,8 @@ _SEPARATE = kernels.Mixed(0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0)
 class Step(NamedTuple):
     """One device's share of a model. products float64[products, 8], moves float64[operators, 7]: see the constants
     above; move_sizes float64[operators, nodes], move_factors float64[operators, nodes, 1], one float64[1]: the
-    corrections of the operators, the last node repeated where one has fewer, and their only column; full_layers, window_layers: of attention; window: what the latter see.
+    corrections of the operators, the last node repeated where one has fewer, and their only column; full_layers,
+    window_layers: of attention; window: what the latter see.
     """
 
     machine: kernels.Machine
@@ -85,7 +86,7 @@ def make_step(
     if tp > 1 and link is None:
         raise InputError("tensor parallelism on a GPU without a link:", value=gpu.name, expected="'link' in its file")
     products = [_product_row(one) for one in operators.products(model, tp)]
-    wanted = _moves(model, calibration)
+    wanted = timed(model, calibration)
     moves = [_move_row(name, calls, model, calibration, tp) for name, calls in wanted]
     move_sizes, move_factors = _move_tables([name for name, _ in wanted], calibration)
     return Step(
@@ -147,7 +148,8 @@ def untimed(model: Model, calibration: Calibration) -> tuple[str, ...]:
     return tuple(name for name, _ in _wanted(model, calibration) if _measured(name) not in calibration.elementwise)
 
 
-def _moves(model: Model, calibration: Calibration) -> list[tuple[str, float]]:
+def timed(model: Model, calibration: Calibration) -> list[tuple[str, float]]:
+    """Elementwise operators of a model that have a time, and how often each runs in an iteration."""
     wanted = _wanted(model, calibration)
     return [(name, float(calls)) for name, calls in wanted if _measured(name) in calibration.elementwise]
 
