@@ -192,10 +192,11 @@ def _fit_family(
 def _fitted(samples: Samples, machine: kernels.Machine, beside) -> tuple[NamedTuple, Correction]:
     """The constants of the start that leads to the least error, and what then remains to be corrected.
 
-    A later start has to be better by `_CLEARLY`: few samples would choose by chance.
+    Of another kind of kernel, a later start has to be better by `_CLEARLY`: few samples would choose by chance.
     """
     found = [_search(samples, machine, beside, start) for start in _starts(samples)]
-    favoured = [left * (_CLEARLY if at else 1.0) for at, (_, left) in enumerate(found)]
+    doubt = 1.0 if samples.family == ELEMENTWISE else _CLEARLY
+    favoured = [left * (doubt if at else 1.0) for at, (_, left) in enumerate(found)]
     constants, _ = found[int(np.argmin(favoured))]
     predicted = predict(samples.family, machine, constants, samples.values, beside)
     sizes = sizes_of(samples.family, machine, constants, samples.values, beside)
