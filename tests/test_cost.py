@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sim.cli import main
@@ -103,6 +103,7 @@ def test_decoding_takes_longer_with_more_sequences_or_tokens_at_the_scale_of_a_r
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 6000)), min_size=1, max_size=4))
+@example([(577, 225)] * 3)
 def test_no_greedy_schedule_of_the_blocks_of_prefill_takes_longer(chunks):
     """Each block on the processor that is free first; what the formula tells is at most about twice that."""
     lengths = [

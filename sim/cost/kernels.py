@@ -232,6 +232,13 @@ WORK = 7  # numbers that chunks of prefill add up to
 
 
 @subroutine
+def _walked_own(new_tokens):
+    """Tokens of the chunk that the blocks of one head walk over, all together: each up to its last query."""
+    whole = math.floor(new_tokens / TILE)
+    return TILE * whole * (whole + 1.0) / 2.0 + (new_tokens if new_tokens > whole * TILE else 0.0)
+
+
+@subroutine
 def add_chunk(work, heads, new_tokens, context, window):
     """Add one chunk, `new_tokens` after `context` tokens, to work float64[WORK]; window: tokens that each sees at most.
 
@@ -247,7 +254,8 @@ def add_chunk(work, heads, new_tokens, context, window):
     longest = min(new_tokens, window + TILE)
     work[BLOCKS] += blocks
     work[CONTEXT] += blocks * before
-    work[OWN] += blocks * min(longest, own + 0.5 * (TILE - 1))
+    about = blocks * min(longest, own + 0.5 * (TILE - 1))
+    work[OWN] += _walked_own(new_tokens) * heads if new_tokens <= window else about
     work[LONGEST_CONTEXT] = max(work[LONGEST_CONTEXT], min(context, window))
     work[LONGEST_OWN] = max(work[LONGEST_OWN], longest)
     work[LONGEST_NEW] = max(work[LONGEST_NEW], new_tokens)
