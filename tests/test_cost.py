@@ -104,6 +104,7 @@ def test_decoding_takes_longer_with_more_sequences_or_tokens_at_the_scale_of_a_r
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 6000)), min_size=1, max_size=4))
 @example([(577, 225)] * 3)
+@example([(634, 820)] * 3)
 def test_no_greedy_schedule_of_the_blocks_of_prefill_takes_longer(chunks):
     """Each block on the processor that is free first; what the formula tells is at most about twice that."""
     lengths = [
@@ -117,7 +118,7 @@ def test_no_greedy_schedule_of_the_blocks_of_prefill_takes_longer(chunks):
         heapq.heapreplace(free, free[0] + length)
     walk = kernels.Prefill(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     told = kernels.prefill_ns(A100, walk, GQA, work_of(*chunks)) / kernels.block_token_ns(A100, walk, GQA)
-    assert max(free) <= told * (1 + 1e-9) + kernels.TILE
+    assert max(free) <= told * (1 + 1e-9)
     assert told <= sum(lengths) / 108 + 2 * max(lengths) + kernels.TILE * len(lengths) / 108
 
 

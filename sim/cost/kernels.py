@@ -276,9 +276,9 @@ def prefill_ns(machine, prefill, heads, work):
     parts = splits_of(blocks, tiles, machine.processors) if prefill.splits > 0.0 else 1.0
     rounds = float(math.ceil(blocks * parts / machine.processors))
     slots = machine.processors / parts
-    context = min(rounds * work[LONGEST_CONTEXT], work[CONTEXT] / slots + work[LONGEST_CONTEXT])
-    own = min(rounds * work[LONGEST_OWN], work[OWN] / slots + work[LONGEST_OWN])
-    walk_ns = (context + prefill.diagonal * own) / parts * block_token_ns(machine, prefill, heads)
+    longest = work[LONGEST_CONTEXT] + prefill.diagonal * work[LONGEST_OWN]
+    even = (work[CONTEXT] + prefill.diagonal * work[OWN]) / slots
+    walk_ns = min(rounds * longest, even + longest) / parts * block_token_ns(machine, prefill, heads)
     memory_ns = work[KV_TOKENS] * heads.kv_heads * heads.kv_bytes / machine.bytes_per_ns
     split_ns = prefill.split_ns if parts > 1.0 else 0.0
     return prefill.overhead_ns + rounds * prefill.round_ns + split_ns + max(walk_ns, memory_ns)
