@@ -221,7 +221,7 @@ def build(
         times=np.full((n, s.TIME_COLUMNS), np.nan),
         parts_ns=np.zeros((n, len(r.PARTS))),
         hit_tokens=np.zeros((n, tiers), np.int64),
-        kept=np.zeros(workload.block.size, np.uint8),
+        kept=np.zeros(workload.block.size + blocks.blocks - blocks.hashed, np.uint8),
         tiers=kv,
         network=network,
         scheduling=scheduling,
