@@ -15,7 +15,7 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
 # are in G1; BLOCKS: of G1 that it has; COMMITTED: its leading blocks that were offered to the index; OWNED: blocks that
 # it alone has; SCHEDULED: tokens in the iteration at hand; PENDING: transfers that it waits for; STAGED: transfers of its
 # prefetch; LOAD_FROM, LOAD_TO: its blocks that are being loaded; SWAPPED: blocks that wait in the second tier;
-# HANDED_IN: tokens that another engine has computed; ADMISSION: order in which it was last admitted
+# HANDED_IN: tokens that another engine has computed; HANDED_BY: which; ADMISSION: order in which it was last admitted
 (
     STATUS,
     TOKENS,
@@ -42,8 +42,9 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
     COUNTED,
     AWAITED,
     ADMIT_TOLD,
-) = range(25)
-CALL_COLUMNS = 25
+    HANDED_BY,
+) = range(26)
+CALL_COLUMNS = 26
 
 # columns of `Engine.times`
 FIRST_SCHEDULED, FIRST_TOKEN, FINISH, SINCE, STALL_BEFORE, BLOCKED_BEFORE, LAST_TOKEN, STAGED_UNTIL = range(8)
@@ -89,8 +90,9 @@ NOW, STEP_START, STEP_END, STALLED, BLOCKED, BLOCKED_SINCE, LAST_FINISH, DRAIN_S
     ASIDE,
     DRAWS,
     HELD_CALLS,
-) = range(33)
-COUNT_PLACES = 33
+    HANDING_NOW,  # calls prefilled here whose blocks another engine is fetching
+) = range(34)
+COUNT_PLACES = 34
 
 IDLE, DRAINING, COMPUTING, AWAITING = range(4)  # AWAITING: computed, but for layers whose prefix is still being loaded
 
