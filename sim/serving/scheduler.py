@@ -222,7 +222,8 @@ def _take_over(engine, call, now_ns):
         if need + rules[s.WATERMARK_BLOCKS] > free_blocks(tiers):
             return NO_BLOCKS
         use_hits(engine, call, near)
-    became = _bring_back(engine, call, HANDED, len(tiers.held) + calls[call, s.HANDED_BY], blocks - near, filled, now_ns)
+    source = len(tiers.held) + calls[call, s.HANDED_BY]
+    became = _bring_back(engine, call, HANDED, source, blocks - near, filled, now_ns)
     if became == NO_BLOCKS:
         release(engine, call)
     return became

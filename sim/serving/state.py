@@ -13,7 +13,7 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
 
 # columns of `Engine.calls`; TOKENS: of its sequence so far, prompt and generated; FILLED: those whose keys and values
 # are in G1; BLOCKS: of G1 that it has; COMMITTED: its leading blocks that were offered to the index; OWNED: blocks that
-# it alone has; SCHEDULED: tokens in the iteration at hand; PENDING: transfers that it waits for; STAGED: transfers of its
+# it alone has; SCHEDULED: tokens in the iteration at hand; PENDING: transfers that it waits for; STAGED: those of its
 # prefetch; LOAD_FROM, LOAD_TO: its blocks that are being loaded; SWAPPED: blocks that wait in the second tier;
 # HANDED_IN: tokens that another engine has computed; HANDED_BY: which; ADMISSION: order in which it was last admitted
 (
