@@ -88,8 +88,9 @@ def served(
 
 
 def assert_same_calls(one: ServingRun, other: ServingRun) -> None:
+    """In all but the rounding of parts, which are sums that a look may cut in two."""
     for name, column in one.calls.items():
-        np.testing.assert_array_equal(column, other.calls[name], err_msg=name)
+        np.testing.assert_allclose(column, other.calls[name], rtol=0, atol=1e-3 * (name == "parts_ns"), err_msg=name)
 
 
 def ttft_ns(ended: ServingRun) -> np.ndarray:
@@ -226,7 +227,11 @@ def test_the_prompt_tree_goes_by_memory_and_prefix_aware_looks():
     ended = served(trace, Cluster(2, "prompt_tree"), kv_blocks=75)
     assert ended.calls["replica"].tolist() == [0, 0, 0]
     small = served(trace, Cluster(2, "prompt_tree"), kv_blocks=68)
-    assert small.calls["replica"].tolist() == [0, 0, 0]  # 70 blocks were sent: its first are forgotten, so all are equal
+    assert small.calls["replica"].tolist() == [
+        0,
+        0,
+        0,
+    ]  # 70 blocks were sent: its first are forgotten, so all are equal
 
 
 def test_routers_that_know_of_prefixes_find_more_in_chats():
@@ -353,8 +358,16 @@ def test_engines_queue_at_what_they_share_alone():
     trace = made(arrival_ns, [6405] * 4, [3] * 4, [prompts[0], prompts[1], prompts[1], prompts[0]])
     loads = {}
     for shared in (("pool",), ()):
-        order = trace if shared else made(arrival_ns, [6405] * 4, [3] * 4, [prompts[0], prompts[1], prompts[0], prompts[1]])
-        ended = served(order, Cluster(2, "round_robin", shared=shared), POOL, kv_blocks=450, changed={"links.nic.up.bandwidth": "1000 GB/s"})
+        order = (
+            trace if shared else made(arrival_ns, [6405] * 4, [3] * 4, [prompts[0], prompts[1], prompts[0], prompts[1]])
+        )
+        ended = served(
+            order,
+            Cluster(2, "round_robin", shared=shared),
+            POOL,
+            kv_blocks=450,
+            changed={"links.nic.up.bandwidth": "1000 GB/s"},
+        )
         loads[bool(shared)] = part_ns(ended, r.LOAD)[2:]
     print(loads)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from sim.errors import InputError
 from sim.kernels.rank_heap import make_rank_heap
 from sim.llm.models import Model
 from sim.llm.operators import kv_bytes_per_token, weight_bytes
-from sim.policy import Context, Stacked
+from sim.policy import Allocator, Context, Stacked
 from sim.profile import Profile
 from sim.serving import options as o
 from sim.serving import record as r
@@ -187,6 +187,7 @@ def build(
     """
     n, tiers = workload.arrival_ns.size, len(options.tiers)
     step = make_step(model, gpu, calibration, options.tensor_parallel)
+    step = step._replace(overhead_ns=0.0) if options.async_scheduling else step
     largest = int(np.max(_most_blocks(workload, blocks), initial=1))
     bursts = sum(
         round(tier.evict_ratio * size) for tier, size in zip(options.tiers, memory.capacity_blocks, strict=True)
@@ -208,7 +209,7 @@ def build(
     scheduling = options.scheduling.plugin(registry.SCHEDULING)
     counts = {"calls": n, "tenants": _numbers(workload.tenant), "programs": _numbers(workload.program)}
     context = Context(capacity=memory.capacity_blocks[0], blocks=max(1, blocks.blocks), seed=seed, **counts)
-    contiguous = options.allocator.plugin(registry.ALLOCATOR)
+    contiguous = options.allocator.plugin(registry.ALLOCATOR) if options.reservation != "paged" else _no_allocator()
     space = Context(capacity=memory.capacity_blocks[0], blocks=max(1, n), seed=seed, unit_sizes=True)
     count = np.zeros(s.COUNT_PLACES, np.int64)
     count[s.INBOX] = 0 if routed else n
@@ -228,7 +229,7 @@ def build(
         scheduling=scheduling,
         scheduling_state=scheduling.make_state(context, options.scheduling.parameters),
         allocator=contiguous,
-        allocator_state=contiguous.make_state(space, options.allocator.parameters),
+        allocator_state=contiguous.make_state(space, options.allocator.parameters if contiguous.parameters() else {}),
         waiting=make_rank_heap(n + 1),
         aside=np.zeros(n, np.int64),
         running=np.zeros(options.max_num_seqs, np.int64),
@@ -251,6 +252,39 @@ def build(
         rules=_rules(options, model, blocks, memory, scheduling, jumps, role),
         numbers=np.array([options.prefetch_timeout_ns, options.load_failure_rate]),
     )
+
+
+class _Nothing(NamedTuple):
+    """The state of an allocator that is never asked."""
+
+
+def _no_allocator() -> Allocator:
+    """Stands for an allocator of contiguous memory where there is none: compiled code then has none either."""
+    return Allocator(
+        name="none",
+        init=_nothing,
+        allocate=_allocate_nothing,
+        release=_release_nothing,
+        free_bytes=_no_bytes,
+        largest_free_bytes=_no_bytes,
+        internal_bytes=_no_bytes,
+    )
+
+
+def _nothing(context):
+    return _Nothing()
+
+
+def _allocate_nothing(state, block, size_bytes):
+    return False
+
+
+def _release_nothing(state, block):
+    pass
+
+
+def _no_bytes(state):
+    return np.int64(0)
 
 
 def _numbers(column: np.ndarray) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sim.errors import InputError
-from sim.kernels.compile import kernel, known_natural
+from sim.kernels.compile import kernel, known_natural, specialised
 from sim.serving import state as s
 from sim.serving.blocks import block_of, tokens_in
 from sim.serving.options import ROUTERS
@@ -130,15 +130,23 @@ def make_router(name: str, setup: Setup, numbers: Sequence[int]) -> Router:
     in_turn = name == "round_robin" or len(numbers) == 1
     loads = {number: _Loads(setup, decodes=number >= setup.cluster.prefill) for number in numbers}
     if name == "prefix_aware":
-        return Router(numbers, in_turn, loads, _held_tokens)
+        return Router(numbers, in_turn, loads, _held_tokens())
     if name == "prompt_tree":
         tree = _PromptTree(setup, numbers)
         return Router(numbers, in_turn, loads, tree.prefix_tokens, tree.remember)
     return Router(numbers, in_turn, loads)
 
 
-def _held_tokens(call: int, number: int, engine: s.Engine) -> int:
-    return _prefix_tokens(_Index(engine.work, engine.tiers.held, engine.rules), call)
+def _held_tokens() -> Known:
+    compiled: list[Callable] = []
+
+    def held(call: int, number: int, engine: s.Engine) -> int:
+        index = _Index(engine.work, engine.tiers.held, engine.rules)
+        if not compiled:  # engines differ in what is in their arrays alone
+            compiled.append(specialised(_prefix_tokens, index, call))
+        return compiled[0](index, call)
+
+    return held
 
 
 class _PromptTree:

@@ -334,8 +334,6 @@ def _run(engine, call, new):
 def _tell_admitted(engine, call):
     """A call has been let in: into the batch, or to load what it begins with."""
     engine.scheduling.on_admit(engine.scheduling_state, call_view(engine, call))
-    if engine.count[s.HELD_CALLS] > 0:
-        end_holds(engine, call)
 
 
 @inlined
@@ -469,6 +467,8 @@ def _let_in(engine, budget, now_ns):
         if became == NO_BUDGET:
             break
         pop(engine.waiting)
+        if count[s.HELD_CALLS] > 0:
+            end_holds(engine, call)
         if became == LOADS:
             calls[call, s.STATUS] = s.LOADING
             calls[call, s.ADMISSION] = count[s.ADMISSIONS]

@@ -18,6 +18,7 @@ from numba.core.errors import NumbaError
 
 from sim.cost.calibration import Calibration, Gpu, load_calibration, load_gpu
 from sim.errors import InputError
+from sim.kernels.by_reference import by_reference
 from sim.kernels.compile import kernel, specialised
 from sim.llm.models import Model, load_model
 from sim.policy import Plugin, explain_failure, hook_samples, sample_request
@@ -32,7 +33,7 @@ from sim.serving.network import PURPOSES, with_more_room
 from sim.serving.options import Cluster, ServingOptions
 from sim.serving.record import Histogram, ServingRun
 from sim.serving.routing import make_router
-from sim.serving.sampling import look_at
+from sim.serving.sampling import make_look
 from sim.serving.servers import Servers, make_servers
 from sim.serving.workload import Blocks, Workload, make_workload
 
@@ -207,18 +208,20 @@ class _Server:
 
     def __init__(self, engine: s.Engine, number: int, setup: Setup):
         self.engine, self.number, self.setup = engine, number, setup
-        self._advance = _compiled(engine, advance, engine, 0.0)
+        self._state = by_reference(engine)
+        self._advance = _compiled(engine, advance, self._state, 0.0)
         self._give_back = None
         if engine.rules[s.ROLE] == s.PREFILLS:
-            self._give_back = _compiled(engine, _give_back, engine, 0, 0.0)
+            self._give_back = _compiled(engine, _give_back, self._state, 0, 0.0)
 
     def advance(self, until_ns: float) -> float:
         """Take every event before `until_ns`, or until there is something in the outbox; when the next one is."""
         while True:
-            status = self._advance(self.engine, until_ns)
+            status = self._advance(self._state, until_ns)
             if status == NEEDS_ROOM:
                 network = with_more_room(self.engine.network, int(self.engine.count[s.INBOX]))
                 self.engine = self.engine._replace(network=network)
+                self._state = by_reference(self.engine)
             elif status == FAULTY:
                 raise self._fault()
             else:
@@ -233,7 +236,7 @@ class _Server:
 
     def give_back(self, call: int, now_ns: float) -> None:
         """Another engine has what this one computed of a call."""
-        self._give_back(self.engine, call, now_ns)
+        self._give_back(self._state, call, now_ns)
 
     def take_outbox(self) -> list[int]:
         calls = self.engine.outbox[: self.engine.count[s.OUTBOX]].tolist()
@@ -398,6 +401,7 @@ class _Monitor:
 
     def __init__(self, env: simpy.Environment, house: _House, every_ns: float, progress: Progress | None):
         self.env, self.house, self.every_ns, self.progress = env, house, every_ns, progress
+        self._look_at = make_look(house.engines[0])
         self.times: list[float] = []
         self.looks: list[list[dict[str, Any]]] = []
         env.process(self._run())
@@ -417,7 +421,7 @@ class _Monitor:
             self.times.pop()
             self.looks.pop()
         self.times.append(self.env.now)
-        self.looks.append([look_at(engine) for engine in self.house.engines])
+        self.looks.append([self._look_at(engine) for engine in self.house.engines])
         if self.progress is not None:
             self.progress(self.house.ended, self.house.setup.workload.arrival_ns.size)
 

@@ -37,7 +37,7 @@ COUNTS = (
 LOOKUPS, HITS, INSERTIONS, EVICTIONS, PROMOTIONS, DEMOTIONS, DROPPED, REFUSED, COPIES = range(len(COUNTS))
 
 # of a tier: its blocks, those that it holds, those of them that are orphans; blocks at which eviction begins, blocks
-# that it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget one
+# that it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget
 CAPACITY, COUNT, ORPHANS, TRIGGER, TARGET, PRIVATE, PINNED, REMOVABLE = range(8)
 
 # of a move
