@@ -172,6 +172,7 @@ def build(
     seed: int = 0,
     jumps: bool = True,
     link: str | None = None,
+    senders: int = 0,
     role: int = s.EITHER,
     routed: bool = False,
     like: s.Engine | None = None,
@@ -179,7 +180,8 @@ def build(
 ) -> s.Engine:
     """One engine at rest, the one of this number among those that `servers` has rows for.
 
-    routed: calls are handed to it one by one, in place of all arriving by themselves. like, shared: an engine some of
+    routed: calls are handed to it, in place of all arriving by themselves; those that the first `senders` engines have
+    begun bring their KV cache over `link`. like, shared: an engine some of
     whose tiers are this one's, too. jumps: whether iterations that are alike are taken in one go (the results are the
     same). Raises InputError for what does not fit together.
     """
@@ -192,7 +194,7 @@ def build(
     )
     max_moves = 2 * (tiers + 1) * (memory.capacity_blocks[0] + options.max_num_seqs) + bursts + 1024
     kv = tiers_of(options, memory, blocks, seed, max_moves, like.tiers if like else None, shared)
-    first_stage, stages = paths(profile, servers, number, link)
+    first_stage, stages = paths(profile, servers, number, link, senders)
     copy = (options.copy_blocks, options.copy_overhead_ns, memory.block_bytes)
     network = make_network(
         servers.model,

@@ -225,6 +225,29 @@ def _bring_back(engine, call, kind, source, blocks, filled, now_ns):
 
 
 @subroutine
+def _take_over(engine, call, now_ns):
+    """Give a call blocks for what another engine has computed of it, and fetch those that are not here already."""
+    calls, rules, tiers = engine.calls, engine.rules, engine.tiers
+    filled, near = calls[call, s.HANDED_IN], np.int64(0)
+    blocks = blocks_for(engine, call, filled)
+    if rules[s.RESERVATION]:
+        if not _reserve(engine, call):
+            return NO_BLOCKS
+    else:
+        if rules[s.HASHED]:
+            near = min(look_up(engine, call, 0)[1], blocks)
+        need = blocks - near + unpinned_hits(engine, call, near)
+        if need + rules[s.WATERMARK_BLOCKS] > free_blocks(tiers):
+            return NO_BLOCKS
+        use_hits(engine, call, near)
+    source = len(tiers.held) + calls[call, s.HANDED_BY]
+    became = _bring_back(engine, call, HANDED, source, blocks - near, filled, now_ns)
+    if became == NO_BLOCKS:
+        release(engine, call)
+    return became
+
+
+@subroutine
 def _reserve(engine, call):
     """Contiguous memory for all that the call may get to."""
     rules, calls, tiers = engine.rules, engine.calls, engine.tiers
@@ -257,8 +280,7 @@ def _admit(engine, call, budget, now_ns):
         blocks = calls[call, s.SWAPPED]
         return _bring_back(engine, call, SWAP_IN, 1, blocks, calls[call, s.FILLED], now_ns)
     if calls[call, s.HANDED_IN] > 0:
-        blocks = blocks_for(engine, call, calls[call, s.HANDED_IN])
-        return _bring_back(engine, call, HANDED, len(tiers.held), blocks, calls[call, s.HANDED_IN], now_ns)
+        return _take_over(engine, call, now_ns)
     near, run, filled = np.int64(0), np.int64(0), calls[call, s.FILLED]
     fresh = calls[call, s.STATUS] == s.WAITING
     if fresh and rules[s.HASHED]:
@@ -307,7 +329,8 @@ def _admit(engine, call, budget, now_ns):
     calls[call, s.MOST_FILLED] = max(filled, calls[call, s.MOST_FILLED])
     if np.isnan(engine.times[call, s.FIRST_SCHEDULED]):
         engine.times[call, s.FIRST_SCHEDULED] = now_ns
-    leave_phase(engine, call, now_ns, r.PREFILL)
+    handed = calls[call, s.PHASE] == r.QUEUE and not np.isnan(engine.times[call, s.FIRST_TOKEN])
+    leave_phase(engine, call, now_ns, r.DECODE if handed else r.PREFILL)
     _run(engine, call, new)
     return ADMITTED
 
@@ -361,6 +384,31 @@ def _make_way(engine, call, now_ns):
             _preempt(engine, place, now_ns)
             return new
     return np.int64(-1)
+
+
+@subroutine
+def _take_back(engine, call, now_ns):
+    """Where nothing runs, take the blocks of the waiting call that was let in last, and has what it loaded, for the
+    first one, which has too few; whether there was one. Else each would wait for what the other has.
+    """
+    calls, waiting, chosen = engine.calls, engine.waiting, np.int64(s.NOBODY)
+    for place in range(waiting.size[0]):
+        other = known_natural(waiting.call[place])
+        if other == call or calls[other, s.STATUS] != s.LOADED:
+            continue
+        if chosen < 0 or calls[other, s.ADMISSION] > calls[chosen, s.ADMISSION]:
+            chosen = other
+    if chosen < 0:
+        return False
+    engine.count[s.PREEMPTED] += 1
+    calls[chosen, s.PREEMPTIONS] += 1
+    leave_phase(engine, chosen, now_ns, r.PREEMPTED)
+    calls[chosen, s.FILLED] = 0
+    give_up(engine, chosen)
+    calls[chosen, s.STATUS], calls[chosen, s.ADMIT_TOLD] = s.WAITING, 0
+    engine.scheduling.on_preempt(engine.scheduling_state, call_view(engine, chosen))
+    _rank_anew(engine)
+    return True
 
 
 @subroutine
@@ -463,6 +511,8 @@ def _let_in(engine, budget, now_ns):
             freed = _make_way(engine, call, now_ns)
             if freed >= 0:
                 budget += freed
+                continue
+            if count[s.RUNNING_NOW] + count[s.HANDING_NOW] == 0 and _take_back(engine, call, now_ns):
                 continue
             blocked = 1
             break
