@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 from sim.choice import Choice
-from sim.errors import InputError
 from sim.serving import simulation
-from sim.serving.options import Cluster
-from tests.serving_engines import SYSTEM, make_calls, make_setup, options_of, parts, serve, tiers_of
+from tests.serving_engines import make_calls, make_setup, options_of, serve, tiers_of
 from tests.serving_workloads import check_against_the_slow_model, random_calls, random_setup
 
 SEEDS = range(8)
