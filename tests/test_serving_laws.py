@@ -139,7 +139,7 @@ def test_littles_law_of_the_waiting_queue():
     one; looked at every quarter of a millisecond, whatever the batch."""
     rng = np.random.default_rng(11)
     n = 120
-    trace = make_calls([(int(rng.integers(20, 120)), 3, [1]) for _ in range(n)], np.cumsum(rng.exponential(2e7, n)))
+    trace = make_calls([(int(rng.integers(20, 120)), 3, [1]) for _ in range(n)], np.cumsum(rng.exponential(1.5e7, n)))
     run = serve(trace, options_of(max_num_seqs=3, prefix_caching=False), monitor_every_ns=1e6)
     waiting, times = run.samples["waiting"][:, 0], run.samples["time_ns"]
     average = (waiting[:-1] * np.diff(times)).sum() / times[-1]

@@ -310,7 +310,8 @@ def test_models_with_windows_latents_and_experts(model):
     """gemma3_27b sees 1024 tokens in most layers; deepseek_v3 has latents in place of heads, and experts."""
     clock = Clock(model)
     trace = make_calls([(1100, 4, []), (30, 3, [1])], [0, 1e12])
-    run = serve(trace, options_of(kv_blocks=400, max_num_batched_tokens=2048), model=model)
+    large = KvTier("hbm", capacity_bytes=1 << 40)
+    run = serve(trace, options_of(kv_blocks=400, max_num_batched_tokens=2048, tiers=(large,)), model=model)
     took_ns = run.calls["finish_ns"] - run.calls["arrival_ns"]
     assert took_ns[0] == close(clock.alone_ns(1100, 4))
     assert took_ns[1] == pytest.approx(clock.alone_ns(30, 3), rel=1e-6)  # the clock is at 1e12

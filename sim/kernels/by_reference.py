@@ -1,9 +1,9 @@
 """A large state passed by reference: compiled code gets one word, and loads what it needs of it.
 
 A named tuple is otherwise passed as all its parts, seven words for each array. For a state of a hundred arrays, every
-mention of it in a function is then some seven hundred values for the compiler to look at, and most of a minute goes into
-that. Attributes of a reference are those of the tuple; a named tuple in it is a reference, too. The tuple itself cannot
-be changed, of which the optimiser is told.
+mention of it in a function is then some seven hundred values for the compiler to look at, and half of its time goes
+into that. Attributes of a reference are those of the tuple; a named tuple in it is a reference, too. The tuple itself
+cannot be changed, of which the optimiser is told.
 """
 
 from __future__ import annotations

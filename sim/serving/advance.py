@@ -104,10 +104,10 @@ def _arrive(engine, now_ns):
     if work.reason[call] != r.NO_REASON:
         _refuse(engine, call, work.reason[call], now_ns)
         return
-    enter_phase(engine, call, now_ns, r.QUEUE if calls[call, s.HANDED_IN] == 0 else r.TRANSFER)
+    enter_phase(engine, call, now_ns, r.QUEUE)
     calls[call, s.TOKENS] = max(calls[call, s.TOKENS], work.input_tokens[call])
     calls[call, s.STATUS] = s.WAITING
-    if engine.rules[s.PREFETCH_RULE] and engine.rules[s.HASHED]:
+    if engine.rules[s.PREFETCH_RULE] and engine.rules[s.HASHED] and calls[call, s.HANDED_IN] == 0:
         _prefetch(engine, call, now_ns)
     if count[s.HELD_CALLS] > 0:
         keep_holds(engine, call)
@@ -264,8 +264,8 @@ def advance(engine, until_ns):
     """Take every event before `until_ns`; why it stopped. The time of the next event is then in `clock[HELD_UNTIL]`."""
     network, clock, count, rules = engine.network, engine.clock, engine.count, engine.rules
     tiers = engine.tiers
-    most_starts = len(tiers.held) * len(tiers.held) + 2 * rules[s.MAX_SEQS]
     while True:
+        most_starts = len(tiers.held) * (len(tiers.held) + engine.waiting.size[0]) + 2 * rules[s.MAX_SEQS]
         if tiers.state[t.FAULT]:
             return FAULTY
         if count[s.OUTBOX] > 0:

@@ -53,13 +53,13 @@ def memory_of(profile: Profile, options: o.ServingOptions, model: Model, block_t
     blocks = options.kv_blocks
     if blocks is None:
         blocks = max(0, share - weights - activations) // block_bytes
-        if blocks < 1:
-            raise InputError(
-                f"model {model.name!r} does not fit: {weights} bytes of weights and {activations} of activations"
-                f" on each of {tp} accelerators leave no room for one KV block of {block_bytes} bytes",
-                value=share,
-                expected="more memory (memory_utilization), or more accelerators (tensor_parallel)",
-            )
+    if blocks < 1 or weights > share:
+        raise InputError(
+            f"model {model.name!r} does not fit: {weights} bytes of weights and {activations} of activations"
+            f" on each of {tp} accelerators leave no room for one KV block of {block_bytes} bytes",
+            value=share,
+            expected="more memory (memory_utilization), or more accelerators (tensor_parallel)",
+        )
     capacities = [blocks]
     for tier in options.tiers[1:]:
         capacity = tier.capacity_bytes or profile.tier(tier.name).device.capacity_bytes
@@ -172,6 +172,7 @@ def build(
     seed: int = 0,
     jumps: bool = True,
     link: str | None = None,
+    senders: int = 0,
     role: int = s.EITHER,
     routed: bool = False,
     like: s.Engine | None = None,
@@ -179,19 +180,21 @@ def build(
 ) -> s.Engine:
     """One engine at rest, the one of this number among those that `servers` has rows for.
 
-    routed: calls are handed to it one by one, in place of all arriving by themselves. like, shared: an engine some of
+    routed: calls are handed to it, in place of all arriving by themselves; those that the first `senders` engines have
+    begun bring their KV cache over `link`. like, shared: an engine some of
     whose tiers are this one's, too. jumps: whether iterations that are alike are taken in one go (the results are the
     same). Raises InputError for what does not fit together.
     """
     n, tiers = workload.arrival_ns.size, len(options.tiers)
     step = make_step(model, gpu, calibration, options.tensor_parallel)
+    step = step._replace(overhead_ns=0.0) if options.async_scheduling else step
     largest = int(np.max(_most_blocks(workload, blocks), initial=1))
     bursts = sum(
         round(tier.evict_ratio * size) for tier, size in zip(options.tiers, memory.capacity_blocks, strict=True)
     )
     max_moves = 2 * (tiers + 1) * (memory.capacity_blocks[0] + options.max_num_seqs) + bursts + 1024
     kv = tiers_of(options, memory, blocks, seed, max_moves, like.tiers if like else None, shared)
-    first_stage, stages = paths(profile, servers, number, link)
+    first_stage, stages = paths(profile, servers, number, link, senders)
     copy = (options.copy_blocks, options.copy_overhead_ns, memory.block_bytes)
     network = make_network(
         servers.model,

@@ -74,7 +74,8 @@ def leave_phase(engine, call, now_ns, following):
     if phase == r.QUEUE:
         blocked = min(passed_ns, blocked_ns(engine, now_ns) - times[call, s.BLOCKED_BEFORE])
         insisted = 0.0
-        if np.isnan(times[call, s.FIRST_TOKEN]) and times[call, s.LAST_TOKEN] >= 0.0:  # passed over for its prefetch
+        if np.isnan(times[call, s.FIRST_TOKEN]) and times[call, s.LAST_TOKEN] >= 0.0:
+            # until it has a first token, that is since when it was passed over for its prefetch
             insisted = min(passed_ns - blocked, max(0.0, times[call, s.STAGED_UNTIL] - times[call, s.LAST_TOKEN]))
             times[call, s.LAST_TOKEN] = np.nan
         parts[call, r.BLOCK_WAIT] += blocked

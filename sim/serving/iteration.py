@@ -157,6 +157,7 @@ def finish(engine, now_ns):
             ended = True
         elif engine.rules[s.ROLE] == s.PREFILLS:
             calls[call, s.STATUS] = s.HANDING
+            count[s.HANDING_NOW] += 1
             leave_phase(engine, call, now_ns, r.TRANSFER)
             engine.outbox[count[s.OUTBOX]] = call
             count[s.OUTBOX] += 1

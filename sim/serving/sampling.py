@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from sim.kernels.by_reference import by_reference
-from sim.kernels.compile import kernel, known_natural
+from sim.kernels.compile import kernel, known_natural, specialised
 from sim.serving import record as r
 from sim.serving import state as s
 from sim.serving import tiers as t
@@ -30,14 +31,22 @@ def _largest_free(engine):
     return engine.allocator.largest_free_bytes(engine.allocator_state)
 
 
-def look_at(engine: s.Engine) -> dict[str, Any]:
+def make_look(engine: s.Engine) -> Callable[[s.Engine], dict[str, Any]]:
+    """What looks at engines such as this one: to find out at each look what they are made of takes milliseconds."""
+    state = by_reference(engine)
+    unfilled, largest_free = specialised(_unfilled, state), specialised(_largest_free, state)
+    return lambda engine: _look_at(engine, unfilled, largest_free)
+
+
+def _look_at(engine: s.Engine, unfilled_of: Callable, largest_free_of: Callable) -> dict[str, Any]:
     """By name, each of `record.SAMPLED`, and arrays: blocks by tier, engine's parts so far, bytes by column so far."""
     count, g1, each = engine.count, engine.tiers.sizes[0], int(engine.rules[s.BLOCK_TOKENS])
     contiguous = engine.rules[s.RESERVATION] != 0
     in_use = int(g1[t.PINNED] + g1[t.PRIVATE])
-    unfilled, external = int(_unfilled(by_reference(engine))), 0
+    state = by_reference(engine)
+    unfilled, external = int(unfilled_of(state)), 0
     if contiguous:
-        largest = int(_largest_free(by_reference(engine))) // int(engine.network.copy[BLOCK_BYTES])
+        largest = int(largest_free_of(state)) // int(engine.network.copy[BLOCK_BYTES])
         external = max(0, int(g1[t.CAPACITY]) - in_use - largest) * each
     told = {
         "running": count[s.RUNNING_NOW],

@@ -223,6 +223,29 @@ def _bring_back(engine, call, kind, source, blocks, filled, now_ns):
 
 
 @subroutine
+def _take_over(engine, call, now_ns):
+    """Give a call blocks for what another engine has computed of it, and fetch those that are not here already."""
+    calls, rules, tiers = engine.calls, engine.rules, engine.tiers
+    filled, near = calls[call, s.HANDED_IN], np.int64(0)
+    blocks = blocks_for(engine, call, filled)
+    if rules[s.RESERVATION]:
+        if not _reserve(engine, call):
+            return NO_BLOCKS
+    else:
+        if rules[s.HASHED]:
+            near = min(look_up(engine, call, 0)[1], blocks)
+        need = blocks - near + unpinned_hits(engine, call, near)
+        if need + rules[s.WATERMARK_BLOCKS] > free_blocks(tiers):
+            return NO_BLOCKS
+        use_hits(engine, call, near)
+    source = len(tiers.held) + calls[call, s.HANDED_BY]
+    became = _bring_back(engine, call, HANDED, source, blocks - near, filled, now_ns)
+    if became == NO_BLOCKS:
+        release(engine, call)
+    return became
+
+
+@subroutine
 def _reserve(engine, call):
     """Contiguous memory for all that the call may get to."""
     rules, calls, tiers = engine.rules, engine.calls, engine.tiers
@@ -255,8 +278,7 @@ def _admit(engine, call, budget, now_ns):
         blocks = calls[call, s.SWAPPED]
         return _bring_back(engine, call, SWAP_IN, 1, blocks, calls[call, s.FILLED], now_ns)
     if calls[call, s.HANDED_IN] > 0:
-        blocks = blocks_for(engine, call, calls[call, s.HANDED_IN])
-        return _bring_back(engine, call, HANDED, len(tiers.held), blocks, calls[call, s.HANDED_IN], now_ns)
+        return _take_over(engine, call, now_ns)
     near, run, filled = np.int64(0), np.int64(0), calls[call, s.FILLED]
     fresh = calls[call, s.STATUS] == s.WAITING
     if fresh and rules[s.HASHED]:
@@ -305,7 +327,8 @@ def _admit(engine, call, budget, now_ns):
     calls[call, s.MOST_FILLED] = max(filled, calls[call, s.MOST_FILLED])
     if np.isnan(engine.times[call, s.FIRST_SCHEDULED]):
         engine.times[call, s.FIRST_SCHEDULED] = now_ns
-    leave_phase(engine, call, now_ns, r.PREFILL)
+    handed = calls[call, s.PHASE] == r.QUEUE and not np.isnan(engine.times[call, s.FIRST_TOKEN])
+    leave_phase(engine, call, now_ns, r.DECODE if handed else r.PREFILL)
     _run(engine, call, new)
     return ADMITTED
 
@@ -456,11 +479,12 @@ def _let_in(engine, budget, now_ns):
             if count[s.RUNNING_NOW] == 0 and count[s.HELD_CALLS] > 0:  # nobody would ever free any
                 end_hold(engine, known_natural(engine.holding[0]))
                 continue
-            if count[s.RUNNING_NOW] == 0 and engine.network.counts[STARTED] == 0 and _take_back(engine, call, now_ns):
-                continue
             freed = _make_way(engine, call, now_ns)
             if freed >= 0:
                 budget += freed
+                continue
+            at_rest = count[s.RUNNING_NOW] + count[s.HANDING_NOW] + engine.network.counts[STARTED] == 0
+            if at_rest and _take_back(engine, call, now_ns):
                 continue
             blocked = 1
             break
