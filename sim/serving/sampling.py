@@ -31,7 +31,7 @@ def _largest_free(engine):
 
 
 def make_look(engine: s.Engine) -> Callable[[s.Engine], dict[str, Any]]:
-    """What looks at engines such as this one: to find out anew at each look what they are made of takes milliseconds."""
+    """What looks at engines such as this one: to find out at each look what they are made of takes milliseconds."""
     state = by_reference(engine)
     unfilled, largest_free = specialised(_unfilled, state), specialised(_largest_free, state)
     return lambda engine: _look_at(engine, unfilled, largest_free)
