@@ -207,7 +207,7 @@ def test_a_rejected_call_is_no_load():
 def test_a_prefix_draws_calls_until_its_engine_is_behind_by_more_than_it_saves():
     prefix = [1, 2, 3, 4, 5, 6, 7, 8]
     seconds = [0, 10, 20, 20, 20]
-    ids = [fresh(9, 3200), prefix + [20], prefix + [30], prefix + [40], prefix + [50]]
+    ids = [fresh(9, 3200), [*prefix, 20], [*prefix, 30], [*prefix, 40], [*prefix, 50]]
     inputs = [len(one) * BLOCK for one in ids]
     trace = made(np.array(seconds) * 1e9, inputs, [2, 2, 2, 2, 2], ids)
     # At 20 s: the third call and those after it find 128 tokens at engine 0; 146 are left there once the third is sent.

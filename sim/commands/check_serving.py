@@ -62,7 +62,7 @@ def _print(found: Check) -> None:
     from sim.units import format_time
 
     rows = [
-        [one.name.removesuffix("_ns"), format_time(one.ours), format_time(one.measured), f"{one.error:+.2%}"]
+        [one.name.removesuffix("_ns"), format_time(one.ours, 4), format_time(one.measured, 4), f"{one.error:+.2%}"]
         for one in found.figures
     ]
     output.console().print(output.table(["figure", "ours", "measured", "error"], rows))

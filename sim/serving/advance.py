@@ -161,11 +161,11 @@ def _has_come(engine, slot, now_ns):
     onward, blocks = np.int64(NOBODY), np.int64(0)
     while node >= 0:
         block = network.node_block[node]
-        held[target][block] &= ~t.UNDER_WAY
+        held[target][block] &= t.ALL_BITS - t.UNDER_WAY
         if pinned:
             unpin(tiers, block_request(0, block, now_ns, 0, 0, 0), False)
         if target < last and held[target + 1][block] & t.AWAITS:
-            held[target + 1][block] &= ~t.AWAITS
+            held[target + 1][block] &= t.ALL_BITS - t.AWAITS
             if onward < 0:
                 onward = open_transfer(network, LOWER, NOBODY, target, target + 1, 0, now_ns)
             add_block(network, onward, block)
@@ -173,17 +173,6 @@ def _has_come(engine, slot, now_ns):
         node = network.node_next[node]
     if onward >= 0:
         start(network, onward, blocks, now_ns)
-
-
-@inlined
-def _fails(engine):
-    """Whether a load fails: a SplitMix64 of how many there were."""
-    engine.count[s.DRAWS] += 1
-    word = np.uint64(engine.count[s.DRAWS]) * np.uint64(0x9E3779B97F4A7C15)
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    word = word ^ (word >> np.uint64(31))
-    return np.float64(word >> np.uint64(11)) * 2.0**-53 < engine.numbers[s.FAILURE_RATE]
 
 
 @subroutine
@@ -202,14 +191,14 @@ def _loaded(engine, call, now_ns):
         engine.outbox[count[s.OUTBOX]] = call
         count[s.OUTBOX] += 1
     else:
-        failed = engine.numbers[s.FAILURE_RATE] > 0.0 and _fails(engine)
+        failed = calls[call, s.LOAD_FAILS] == 1
+        calls[call, s.LOAD_FAILS] = 0
         count[s.LOADS_FAILED] += failed
         if not failed:
             calls[call, s.FILLED] = tokens_in(engine, call, calls[call, s.LOAD_TO])
             if rules[s.COMMIT_ALL]:
                 mark_computed(engine, call, calls[call, s.LOAD_TO])
-    if failed:
-        engine.hit_tokens[call, 1:] = 0
+        calls[call, s.MOST_FILLED] = max(calls[call, s.FILLED], calls[call, s.MOST_FILLED])
     if failed and rules[s.FAIL_ON_LOAD]:
         leave_phase(engine, call, now_ns, r.QUEUE)
         give_up(engine, call)

@@ -53,13 +53,13 @@ def memory_of(profile: Profile, options: o.ServingOptions, model: Model, block_t
     blocks = options.kv_blocks
     if blocks is None:
         blocks = max(0, share - weights - activations) // block_bytes
-        if blocks < 1:
-            raise InputError(
-                f"model {model.name!r} does not fit: {weights} bytes of weights and {activations} of activations"
-                f" on each of {tp} accelerators leave no room for one KV block of {block_bytes} bytes",
-                value=share,
-                expected="more memory (memory_utilization), or more accelerators (tensor_parallel)",
-            )
+    if blocks < 1 or weights > share:
+        raise InputError(
+            f"model {model.name!r} does not fit: {weights} bytes of weights and {activations} of activations"
+            f" on each of {tp} accelerators leave no room for one KV block of {block_bytes} bytes",
+            value=share,
+            expected="more memory (memory_utilization), or more accelerators (tensor_parallel)",
+        )
     capacities = [blocks]
     for tier in options.tiers[1:]:
         capacity = tier.capacity_bytes or profile.tier(tier.name).device.capacity_bytes
@@ -223,7 +223,7 @@ def build(
         times=np.full((n, s.TIME_COLUMNS), np.nan),
         parts_ns=np.zeros((n, len(r.PARTS))),
         hit_tokens=np.zeros((n, tiers), np.int64),
-        kept=np.zeros(workload.block.size, np.uint8),
+        kept=np.zeros(workload.block.size + blocks.blocks - blocks.hashed, np.uint8),
         tiers=kv,
         network=network,
         scheduling=scheduling,

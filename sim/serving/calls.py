@@ -49,7 +49,12 @@ def blocked_ns(engine, now_ns):
 
 @inlined
 def set_blocked(engine, is_blocked, now_ns):
-    """The last pass ended because the first waiting call finds no blocks, or it did not."""
+    """The last pass ended because the first waiting call finds no blocks, or it did not.
+
+    Where nothing changes nothing is added up, so that it comes to the same however many passes there were.
+    """
+    if engine.count[s.HEAD_BLOCKED] == is_blocked:
+        return
     engine.clock[s.BLOCKED] = blocked_ns(engine, now_ns)
     engine.clock[s.BLOCKED_SINCE] = now_ns
     engine.count[s.HEAD_BLOCKED] = is_blocked

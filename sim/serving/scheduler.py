@@ -30,7 +30,7 @@ from sim.serving.blocks import (
 )
 from sim.serving.calls import call_view, leave_phase, set_blocked
 from sim.serving.iteration import SEQUENCES, TOKENS, WINDOWED, end_hold, end_holds, give_up
-from sim.serving.network import HANDED, LOAD, SWAP_IN, SWAP_OUT, open_transfer, start
+from sim.serving.network import HANDED, LOAD, STARTED, SWAP_IN, SWAP_OUT, open_transfer, start
 from sim.serving.tiers import free_blocks
 
 ADMITTED, NO_BLOCKS, NO_BUDGET, LOADS = range(4)  # what became of the first waiting call
@@ -177,21 +177,39 @@ def _worth_loading(engine, call, near, run):
 def _start_loads(engine, call, near, run, now_ns):
     """Load the blocks found in lower tiers, a transfer for each tier."""
     calls, network = engine.calls, engine.network
-    each = engine.rules[s.BLOCK_TOKENS]
     for tier in range(1, len(engine.tiers.held)):
         blocks = np.int64(0)
         for position in range(near, run):
             blocks += engine.sources[position] == tier
         if blocks == 0:
             continue
-        if calls[call, s.PREEMPTIONS] == 0:
-            engine.hit_tokens[call, tier] = blocks * each
         slot = open_transfer(network, LOAD, call, tier, 0, 0, now_ns)
         start(network, slot, blocks, now_ns)
         calls[call, s.PENDING] += 1
         engine.count[s.LOADED_BLOCKS] += blocks
         engine.count[s.LOADS_STARTED] += 1
     calls[call, s.LOAD_FROM], calls[call, s.LOAD_TO] = near, run
+
+
+@inlined
+def _fails(engine):
+    """Whether a load is to fail: a SplitMix64 of how many there were."""
+    engine.count[s.DRAWS] += 1
+    word = np.uint64(engine.count[s.DRAWS]) * np.uint64(0x9E3779B97F4A7C15)
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    word = word ^ (word >> np.uint64(31))
+    return np.float64(word >> np.uint64(11)) * 2.0**-53 < engine.numbers[s.FAILURE_RATE]
+
+
+@subroutine
+def _count_hits(engine, call, run):
+    """Count what a call finds of its prompt, by the tiers where it is, but for tokens that it has had before."""
+    had, prompt = engine.calls[call, s.MOST_FILLED], engine.work.input_tokens[call]
+    for position in range(run):
+        upto = min(prompt, tokens_in(engine, call, position + 1))
+        found = upto - max(had, tokens_in(engine, call, position))
+        engine.hit_tokens[call, engine.sources[position]] += max(np.int64(0), found)
 
 
 @inlined
@@ -299,14 +317,16 @@ def _admit(engine, call, budget, now_ns):
         if fresh:
             release(engine, call)
         return NO_BLOCKS
-    if fresh and calls[call, s.PREEMPTIONS] == 0:
-        engine.hit_tokens[call, 0] = tokens_in(engine, call, near)
     if run > near:
         _start_loads(engine, call, near, run, now_ns)
+        calls[call, s.LOAD_FAILS] = waits and engine.numbers[s.FAILURE_RATE] > 0.0 and _fails(engine)
+    if fresh:
+        _count_hits(engine, call, near if calls[call, s.LOAD_FAILS] else run)
     if waits:
         calls[call, s.FILLED] = tokens_in(engine, call, near)
         return LOADS
     calls[call, s.FILLED] = filled
+    calls[call, s.MOST_FILLED] = max(filled, calls[call, s.MOST_FILLED])
     if np.isnan(engine.times[call, s.FIRST_SCHEDULED]):
         engine.times[call, s.FIRST_SCHEDULED] = now_ns
     handed = calls[call, s.PHASE] == r.QUEUE and not np.isnan(engine.times[call, s.FIRST_TOKEN])
@@ -425,7 +445,37 @@ def plan(engine, now_ns):
     steady = engine.waiting.size[0] == 0 or not rules[s.DYNAMIC]
     count[s.WAITERS_FIXED] = settled and steady and not preempted
     _add_up(engine)
+    if preempted and count[s.BATCH_TOKENS] == 0:  # the only one that ran: nothing would happen that makes it go on
+        count[s.DIRTY] = 1
     return count[s.BATCH_TOKENS] > 0
+
+
+@subroutine
+def _take_back(engine, call, now_ns):
+    """Take the blocks of a waiting call other than this first one: of those that have loaded, the last to begin.
+
+    Whether there was one. Calls that load are let in one by one, and together may hold what each of them lacks.
+    """
+    calls, waiting, found = engine.calls, engine.waiting, np.int64(-1)
+    for place in range(waiting.size[0]):
+        other = known_natural(waiting.call[place])
+        if other == call or calls[other, s.BLOCKS] == 0:
+            continue
+        if found < 0 or calls[other, s.ADMISSION] > calls[waiting.call[found], s.ADMISSION]:
+            found = np.int64(place)
+    if found < 0:
+        return False
+    other = known_natural(waiting.call[found])
+    engine.count[s.PREEMPTED] += 1
+    calls[other, s.PREEMPTIONS] += 1
+    calls[other, s.FILLED], calls[other, s.ADMIT_TOLD] = 0, 0
+    leave_phase(engine, other, now_ns, r.PREEMPTED)
+    give_up(engine, other)
+    calls[other, s.STATUS] = s.WAITING
+    engine.scheduling.on_preempt(engine.scheduling_state, call_view(engine, other))
+    waiting.rank[found] = engine.scheduling.rank(engine.scheduling_state, call_view(engine, other))
+    rebuild(waiting)
+    return True
 
 
 @subroutine
@@ -455,6 +505,8 @@ def _let_in(engine, budget, now_ns):
         if became == NO_BLOCKS:
             if count[s.RUNNING_NOW] == 0 and count[s.HELD_CALLS] > 0:  # nobody would ever free any
                 end_hold(engine, known_natural(engine.holding[0]))
+                continue
+            if count[s.RUNNING_NOW] == 0 and engine.network.counts[STARTED] == 0 and _take_back(engine, call, now_ns):
                 continue
             freed = _make_way(engine, call, now_ns)
             if freed >= 0:

@@ -29,6 +29,7 @@ from sim.serving import tiers as t
 from sim.serving.advance import FAULTY, NEEDS_ROOM, advance
 from sim.serving.building import Memory, build, memory_of
 from sim.serving.iteration import give_up
+from sim.serving.laws import check_engines, check_run
 from sim.serving.network import PURPOSES, with_more_room
 from sim.serving.options import Cluster, ServingOptions
 from sim.serving.record import Histogram, ServingRun
@@ -133,7 +134,10 @@ def simulate(scenario: ServingScenario, progress: Progress | None = None, trace:
 
 
 def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> ServingRun:
-    """Run an experiment to its end. jumps: see `building.build`. Raises InputError where a policy breaks a rule."""
+    """Run an experiment to its end, and check the laws of `sim.serving.laws`. jumps: see `building.build`.
+
+    Raises InputError where a policy breaks a rule, and BrokenLaw where the simulator has.
+    """
     env = simpy.Environment()
     servers = _servers(setup)
     engines = _engines(setup, servers, jumps)
@@ -144,7 +148,10 @@ def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> S
     house.check_finished()
     monitor.look()
     wall_seconds = time.perf_counter() - started
-    return _recorded(setup, servers, house, monitor, wall_seconds)
+    recorded = _recorded(setup, servers, house, monitor, wall_seconds)
+    check_run(recorded)
+    check_engines(house.engines)
+    return recorded
 
 
 def _servers(setup: Setup) -> Servers:
