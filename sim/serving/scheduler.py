@@ -506,7 +506,8 @@ def _let_in(engine, budget, now_ns):
             if count[s.RUNNING_NOW] == 0 and count[s.HELD_CALLS] > 0:  # nobody would ever free any
                 end_hold(engine, known_natural(engine.holding[0]))
                 continue
-            if count[s.RUNNING_NOW] == 0 and engine.network.counts[STARTED] == 0 and _take_back(engine, call, now_ns):
+            idle = count[s.RUNNING_NOW] == 0 and count[s.HANDING_NOW] == 0 and engine.network.counts[STARTED] == 0
+            if idle and _take_back(engine, call, now_ns):
                 continue
             freed = _make_way(engine, call, now_ns)
             if freed >= 0:
