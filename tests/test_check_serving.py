@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -77,12 +76,10 @@ def test_the_command_prints_each_figure(written, capsys):
     assert set(told["figures"]["ttft_mean_ns"]) == {"ours", "measured", "error"}
 
 
-def test_a_measured_run_is_met():
+def test_a_measured_run_is_met(reference_file, shared_file):
     """Means and makespan within 2 %, 90th percentiles within 4 %; series follow. Constants are of kernels alone."""
-    reference, traces = (os.environ.get(f"MEMHIER_{kind}_PATH") for kind in ("REFERENCE", "TRACE"))
-    if not reference or not traces:
-        pytest.skip("needs MEMHIER_REFERENCE_PATH and MEMHIER_TRACE_PATH: the measured run and its prompts")
-    check = check_serving(Path(reference) / _REAL, "rtx4090_desktop", "llama31_8b")
+    shared_file("sharegpt_llama31_8b_300.jsonl")  # the prompts, which tell what is found in the cache
+    check = check_serving(reference_file(_REAL), "rtx4090_desktop", "llama31_8b")
     errors = {one.name: one.error for one in check.figures}
     for name in ("ttft_mean_ns", "tpot_mean_ns", "latency_mean_ns", "makespan_ns"):
         assert abs(errors[name]) <= 0.02, name

@@ -20,7 +20,7 @@ from sim.llm.models import load_model, model_names
 from sim.profile import Profile, load_profile
 from sim.serving.laws import check_run
 from sim.serving.measured import Measured, load_measured
-from sim.serving.options import KvTier
+from sim.serving.options import Cluster, KvTier
 from sim.serving.record import ServingRun
 from sim.serving.simulation import Progress, run, setup_of
 
@@ -95,8 +95,7 @@ def check_serving(
     if arrivals is None:
         arrivals = "queued" if measured.requests.client_arrival_ns is None else "client"
     replayed = measured.trace(arrivals)
-    notes = [f"not stated by the run, assumed: {', '.join(measured.engine.assumed)}"] if measured.engine.assumed else []
-    notes += [replayed.warning] if replayed.warning else []
+    notes = [*_notes(measured), *([replayed.warning] if replayed.warning else [])]
     options = measured.engine.options(prefix_caching=False) if replayed.dataset is None else measured.engine.options()
     options = dataclasses.replace(options, tiers=(KvTier(_own_memory(profile)),))
     setup = setup_of(
@@ -106,6 +105,7 @@ def check_serving(
         constants,
         options,
         replayed.trace,
+        cluster=Cluster(replicas=measured.engine.data_parallel, router="least_loaded"),
         monitor_every_ns=1e9 / _LOOKS_PER_SECOND,
     )
     ours = run(setup, progress)
@@ -124,6 +124,25 @@ def check_serving(
         notes=tuple(notes),
         run=ours,
     )
+
+
+def _notes(measured: Measured) -> list[str]:
+    """What of the real engine is not as it was. Raises InputError where it is too far from anything that is modelled."""
+    engine, notes = measured.engine, []
+    if engine.pipeline_parallel > 1:
+        problem = "pipeline parallelism is not modelled:"
+        raise InputError(problem, file=measured.folder / "meta.json", value=engine.pipeline_parallel, expected="1")
+    if engine.assumed:
+        notes.append(f"not stated by the run, assumed: {', '.join(engine.assumed)}")
+    if engine.data_parallel > 1:
+        notes.append(
+            f"{engine.data_parallel} engines, each with the KV blocks that the run states, the least loaded first"
+        )
+    if engine.enforce_eager:
+        notes.append("the run launched kernels one by one (enforce_eager), for which no time is added")
+    if engine.kv_cache_dtype not in (None, "auto", engine.dtype):
+        notes.append(f"KV cache of {engine.kv_cache_dtype}, timed as of the model's own type")
+    return notes
 
 
 def _accelerator(profile: Profile, kernels: str | None):
@@ -193,9 +212,9 @@ def _series(measured: Measured, ours: ServingRun, arrivals: str) -> list[Follow]
     first_ns = 0.0 if arrivals == "queued" else float(requests.client_arrival_ns.min())
     at_ns = series.t_s * 1e9 + (start_ns or 0.0) - first_ns
     looks = np.clip(np.searchsorted(ours.samples["time_ns"], at_ns, side="right") - 1, 0, None)
-    in_use = ours.samples["kv_blocks_in_use"][:, 0] / ours.tier_capacity_blocks[0]
-    followed = [("running", ours.samples["running"][:, 0], series.running)]
-    followed.append(("waiting", ours.samples["waiting"][:, 0], series.waiting))
+    in_use = ours.samples["kv_blocks_in_use"].mean(axis=1) / ours.tier_capacity_blocks[0]
+    followed = [("running", ours.samples["running"].sum(axis=1), series.running)]
+    followed.append(("waiting", ours.samples["waiting"].sum(axis=1), series.waiting))
     if series.kv_cache_pct is not None:
         followed.append(("kv_use", in_use, series.kv_cache_pct / 100))
     return [Follow(name, series.t_s, own[looks], theirs) for name, own, theirs in followed]
