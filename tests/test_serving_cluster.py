@@ -24,7 +24,8 @@ from sim.trace_loading import generate
 
 SYSTEM, MODEL, GPU = "dgx_a100_rdma", "llama31_8b", "a100_sxm_80g"
 BLOCK = 16
-POOL = (KvTier("hbm"), KvTier("pool", capacity_bytes=64 << 30))
+HBM = (KvTier("hbm"),)
+POOL = (*HBM, KvTier("pool", capacity_bytes=64 << 30))
 APART = Cluster(2, prefill=1, link="nic")
 
 
@@ -69,7 +70,7 @@ def part_of(trace: Trace, keep: np.ndarray) -> Trace:
 
 
 def served(
-    trace: Trace, cluster: Cluster, tiers=(KvTier("hbm"),), every_ns: float | None = None, changed=None, **options
+    trace: Trace, cluster: Cluster, tiers=HBM, every_ns: float | None = None, changed=None, **options
 ) -> ServingRun:
     """A run that keeps all laws."""
     setup = setup_of(
@@ -113,7 +114,7 @@ CLUSTERS = {
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
-@pytest.mark.parametrize("tiers", [(KvTier("hbm"),), POOL], ids=["hbm", "pool"])
+@pytest.mark.parametrize("tiers", [HBM, POOL], ids=["hbm", "pool"])
 def test_laws_hold_however_scarce_memory_is_and_however_often_anyone_looks(cluster, tiers):
     if len(tiers) > 1:
         cluster = dataclasses.replace(cluster, shared=("pool",))
@@ -129,18 +130,17 @@ def test_laws_hold_however_scarce_memory_is_and_however_often_anyone_looks(clust
 
 
 def test_prefilling_apart_keeps_its_laws_under_other_rules():
-    """Contiguous memory, blocks entered at admission, partial blocks, a watermark, one call at a time."""
+    """Blocks entered at admission, partial blocks, a watermark, one call at a time, whole prompts."""
     trace = drawn(5)
     rules = (
-        {"reservation": "exact", "prefix_caching": False},
+        {"prefix_caching": False},
         {"commit": "prompt"},
         {"partial_blocks": True},
         {"watermark": 0.1},
         {"max_num_seqs": 1},
-        {"jumps": True, "chunked_prefill": False, "max_num_batched_tokens": 8192},
+        {"chunked_prefill": False, "max_num_batched_tokens": 8192},
     )
     for rule in rules:
-        rule = {name: value for name, value in rule.items() if name != "jumps"}
         served(trace, Cluster(3, prefill=1, link="nic"), kv_blocks=80, **rule)
 
 
@@ -244,16 +244,11 @@ def test_routers_that_know_of_prefixes_find_more_in_chats():
 
 # --- prefilling apart from decoding ----------------------------------------------------------------------------------
 
-FAST = {"links.nic.up": {"latency": "0 ns", "bandwidth": "1000000 TB/s"}}
-
 
 def linked(bandwidth: str, latency: str = "880 ns") -> dict[str, object]:
     ways = ("up", "down")
-    return {f"links.nic.{way}.{field}": value for way in ways for field, value in _fields(bandwidth, latency)}
-
-
-def _fields(bandwidth: str, latency: str):
-    return (("bandwidth", bandwidth), ("latency", latency))
+    fields = {"bandwidth": bandwidth, "latency": latency}
+    return {f"links.nic.{way}.{field}": value for way in ways for field, value in fields.items()}
 
 
 def test_a_call_takes_as_long_as_in_one_engine_and_its_copy():
@@ -262,7 +257,7 @@ def test_a_call_takes_as_long_as_in_one_engine_and_its_copy():
     trace = alone(np.arange(4) * 100e9, inputs, outputs)
     together, apart = served(trace, Cluster()), served(trace, APART)
     nic, each = load_profile(SYSTEM).links["nic"], kv_bytes_per_token(load_model(MODEL), 1) * BLOCK
-    copy_ns = 2 * nic.read.latency_ns + np.ceil(np.array(inputs) / BLOCK) * each / nic.read.bandwidth
+    copy_ns = 2 * nic.read.latency_ns + np.ceil(np.array(inputs) / BLOCK) * each / nic.read.bandwidth_bytes_per_ns
     copy_ns[2] = 0.0  # its only token is made where it was prefilled
     np.testing.assert_array_equal(apart.calls["first_token_ns"], together.calls["first_token_ns"])
     np.testing.assert_allclose(apart.calls["finish_ns"] - together.calls["finish_ns"], copy_ns, atol=1.0)
@@ -351,25 +346,21 @@ def test_a_block_that_one_replica_stored_is_found_by_another():
     assert not own.calls["hit_tokens"].any() and own.tier_counts["pool"]["insertions"] == 120
 
 
-def test_engines_queue_at_what_they_share_alone():
-    """Two replicas load at the same moment: from a shared tier one after the other, else at once."""
+def test_engines_queue_at_what_they_share():
+    """Two replicas load each the other's prompt: at the same moment the second waits until the pool is free."""
     prompts = [list(range(400)), list(range(1000, 1400))]
-    arrival_ns = [0, 20e9, 40e9, 40e9]
-    trace = made(arrival_ns, [6405] * 4, [3] * 4, [prompts[0], prompts[1], prompts[1], prompts[0]])
-    loads = {}
-    for shared in (("pool",), ()):
-        order = (
-            trace if shared else made(arrival_ns, [6405] * 4, [3] * 4, [prompts[0], prompts[1], prompts[0], prompts[1]])
-        )
-        ended = served(
-            order,
-            Cluster(2, "round_robin", shared=shared),
-            POOL,
-            kv_blocks=450,
-            changed={"links.nic.up.bandwidth": "1000 GB/s"},
-        )
-        loads[bool(shared)] = part_ns(ended, r.LOAD)[2:]
-    print(loads)
+
+    def loads_ns(last_ns):
+        ids = [prompts[0], prompts[1], prompts[1], prompts[0]]
+        trace = made([0, 20e9, 40e9, last_ns], [6405] * 4, [3] * 4, ids)
+        cluster = Cluster(2, "round_robin", shared=("pool",))
+        ended = served(trace, cluster, POOL, changed=linked("100000 GB/s"))
+        assert ended.calls["hit_tokens"][2:, 1].tolist() == [6400, 6400]
+        return np.sort(part_ns(ended, r.LOAD)[2:])
+
+    apart_ns, together_ns = loads_ns(60e9), loads_ns(40e9)
+    np.testing.assert_allclose(apart_ns[0], apart_ns[1], rtol=1e-6)
+    np.testing.assert_allclose(together_ns / apart_ns, [1, 2], rtol=0.01)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
