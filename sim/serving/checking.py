@@ -127,7 +127,7 @@ def check_serving(
 
 
 def _notes(measured: Measured) -> list[str]:
-    """What of the real engine is not as it was. Raises InputError where it is too far from anything that is modelled."""
+    """What of the real engine is not as it was. Raises InputError where that is too far from what is modelled."""
     engine, notes = measured.engine, []
     if engine.pipeline_parallel > 1:
         problem = "pipeline parallelism is not modelled:"

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
-from numba.core.errors import NumbaError
 
+from sim.compiling import compiled
 from sim.cost.calibration import Calibration, Gpu, load_calibration, load_gpu
 from sim.errors import InputError
 from sim.kernels.by_reference import by_reference
-from sim.kernels.compile import kernel, specialised
+from sim.kernels.compile import kernel
 from sim.llm.models import Model, load_model
-from sim.policy import Plugin, explain_failure, hook_samples, sample_request
+from sim.policy import Plugin
 from sim.profile import Profile, load_profile
 from sim.serving import record as r
 from sim.serving import state as s
@@ -216,10 +216,10 @@ class _Server:
     def __init__(self, engine: s.Engine, number: int, setup: Setup):
         self.engine, self.number, self.setup = engine, number, setup
         self._state = by_reference(engine)
-        self._advance = _compiled(engine, advance, self._state, 0.0)
+        self._advance = compiled(_plugins(engine), advance, self._state, 0.0)
         self._give_back = None
         if engine.rules[s.ROLE] == s.PREFILLS:
-            self._give_back = _compiled(engine, _give_back, self._state, 0, 0.0)
+            self._give_back = compiled(_plugins(engine), _give_back, self._state, 0, 0.0)
 
     def advance(self, until_ns: float) -> float:
         """Take every event before `until_ns`, or until there is something in the outbox; when the next one is."""
@@ -528,25 +528,7 @@ def _loads(engines: list[s.Engine], first: s.Engine) -> dict[str, float]:
     return {name: float(value) for name, value in told.items()}
 
 
-# --- compiling -------------------------------------------------------------------------------------------------------
-
-
-def _compiled(engine: s.Engine, function: Callable, *arguments: Any) -> Callable:
-    """A kernel for these arguments. Raises InputError, naming the hook, where a plugin's cannot be compiled."""
-    try:
-        return specialised(function, *arguments)
-    except NumbaError as error:
-        raise _explained(engine, error) from error
-
-
-def _explained(engine: s.Engine, error: NumbaError) -> InputError:
-    for plugin, state in _plugins(engine):
-        found = explain_failure(plugin, hook_samples(plugin, state, sample_request()))
-        if found is not None:
-            return found
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    names = sorted({f"{plugin.KIND} {plugin.name!r}" for plugin, _ in _plugins(engine)})
-    return InputError(f"these do not compile together: {', '.join(names)}: {first}")
+# --- policies --------------------------------------------------------------------------------------------------------
 
 
 def _plugins(engine: s.Engine) -> Iterator[tuple[Plugin, Any]]:
