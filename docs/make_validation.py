@@ -29,6 +29,7 @@ import validate_gpu  # noqa: E402
 import validate_links  # noqa: E402
 import validate_pim  # noqa: E402
 import validate_profiles  # noqa: E402
+import validate_serving  # noqa: E402
 import validate_ssd  # noqa: E402
 
 import sim  # noqa: E402
@@ -42,7 +43,7 @@ from sim.trace import Trace  # noqa: E402
 
 PAGE = Path(__file__).parent / "validation.md"
 FILES = {
-    "MEMHIER_TRACE_PATH": ("mooncake_conversation.jsonl", "cloudphysics_io.oracleGeneral"),
+    "MEMHIER_TRACE_PATH": ("mooncake_conversation.jsonl", "cloudphysics_io.oracleGeneral", *validate_serving.TRACES),
     "MEMHIER_REFERENCE_PATH": (
         "kvcache/mooncake_conversation_hit_ratios.csv",
         "kvcache/mooncake_conversation_two_tier.csv",
@@ -51,6 +52,7 @@ FILES = {
         *validate_dram_rules.FILES,
         *validate_ssd.FILES,
         *validate_cost.FILES,
+        *validate_serving.FILES,
     ),
 }
 
@@ -450,6 +452,8 @@ TAIL = """## What is not covered
 - Fragmentation, energy and cost are checked against slow oracles and by arithmetic, in the tests, not against
   measurements.
 - libCacheSim and Mooncake are one trace each.
+- Serving is compared with one measured run, of one engine without lower tiers; tiers are compared with public
+  simulators' hit ratios and with a slow model in the tests, not with measured times of loads.
 - Of language models' kernels, products of experts and latent attention are compared with nothing; Mamba layers have no
   time, and the host's time of an iteration is 0 until told.
 """
@@ -474,6 +478,7 @@ def main() -> int:
         validate_ssd.sections(files, table),
         validate_profiles.section(table),
         validate_cost.section(files, table),
+        validate_serving.section(files, table, PAGE.parent),
     )
     PAGE.write_text(HEAD + "\n".join(sections) + "\n" + TAIL, encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")

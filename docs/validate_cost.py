@@ -15,11 +15,14 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-from sim.cost import fitting  # noqa: E402
-from sim.cost.calibration import Gpu, load_gpu  # noqa: E402
+from measured_iterations import Batch, Sums  # noqa: E402
+
+from sim.cost import fitting, kernels  # noqa: E402
+from sim.cost import step as steps  # noqa: E402
+from sim.cost.calibration import Calibration, Gpu, load_gpu  # noqa: E402
 from sim.cost.fitting import Fit  # noqa: E402
 from sim.cost.timings import Samples, Timings, read_timings  # noqa: E402
-from sim.llm.models import load_model  # noqa: E402
+from sim.llm.models import Model, load_model  # noqa: E402
 
 SETS = {  # what is measured: accelerator, model where the files do not tell it, files
     "A100, Llama 3 8B": ("a100_sxm_80g", None, ("gpu/a100_linear_llama3_8b.csv",)),
@@ -40,7 +43,7 @@ SETS = {  # what is measured: accelerator, model where the files do not tell it,
     ),
 }
 FILES = tuple(name for _, _, files in SETS.values() for name in files)
-TARGETS = {"linear": 0.05, "decode": 0.07, "prefill": 0.10, "mixed": 0.12}
+TARGETS = {"linear": 0.03, "decode": 0.035, "prefill": 0.08, "mixed": 0.07}
 FAMILIES = (*TARGETS, "all_reduce")
 PAIRS = (  # constants of the first, kernels of the second
     ("A100, Llama 3 8B", "A100, Llama 2 70B"),
@@ -51,6 +54,13 @@ PAIRS = (  # constants of the first, kernels of the second
     ("RTX 4090, Llama 3.1 8B", "A100, Llama 2 70B"),
 )
 
+# Iterations of the RTX tables' model: (signed mean, median, p90) that errors may have.
+ITERATION_TARGETS = {"decode": (0.01, 0.02, 0.05), "prefill": (0.01, 0.02, 0.05), "mixed": (0.01, 0.02, 0.05)}
+MISSED = {  # what is not met there, by which accelerator, and what is
+    ("rtx4090", "prefill"): (0.01, 0.02, 0.09),
+    ("rtx4090", "mixed"): (0.015, 0.0205, 0.05),
+}
+
 
 def section(files: dict[str, Path], table: Callable[..., str]) -> str:
     """files: where each of FILES is; table: of docs/make_validation.py."""
@@ -58,6 +68,7 @@ def section(files: dict[str, Path], table: Callable[..., str]) -> str:
     fits = {name: fitting.fit(timings, gpu, "fitted", "files") for name, (timings, gpu) in read.items()}
     heads = ("measured", "kernels", "held out", "median", "p90", "signed median", "roofline, median", "p90")
     moves = ("measured", "operator", "held out", "median", "p90")
+    iterations = ("measured", "iterations", "fitted to", "batches", "signed mean", "median", "p90", "largest")
     transfer = ("constants of", "kernels of", "family", "samples", "median", "p90", "signed median")
     missed = [
         f"{name} {error.name} ({error.median:.1%})"
@@ -73,7 +84,8 @@ are fitted to one random half of each family's rows; all errors are those of the
 have was settled with all of these tables in sight, so that a table of other hardware is the harder test. The last two
 columns are a roofline `max(flops / (peak * ec), bytes / (bandwidth * em)) + t0` of three constants, fitted to the same
 half in the same way (mixed batches: prefill's plus decoding's, of constants fitted to the two alone): what rounds,
-tiles and splits buy. Targets for the median (linear 5 %, decode 7 %, prefill 10 %, mixed 12 %) are {verdict}.
+tiles, splits and corrections buy. Targets for the median (linear 3 %, decode 3.5 %, prefill 8 %, mixed 7 %) are
+{verdict}.
 
 {table(heads, _families(fits, read), left=2)}
 
@@ -81,7 +93,18 @@ What moves bytes only, each operator with constants of its own:
 
 {table(moves, _moves(fits), left=2)}
 
-Constants used elsewhere, with the peaks of the other accelerator's data sheet, all rows, nothing fitted:
+Whole iterations, against the sum of measured kernels (interpolated linearly between measured sizes, as often as a step
+has each): decoding of 1 to 256 sequences with 128 to 4,096 tokens each; chunks of 128 to 2,048 tokens after 0 to 8,192;
+mixed batches of 144 to 2,048 tokens, of which 1 to 128 decode. Half: constants and corrections of the rows that the
+errors above are of, so that about half of what is summed was not seen; all: what is shipped. Targets are 1 % (signed
+mean), 2 % (median) and 5 % (p90).
+
+{table(iterations, _iterations(fits, read), left=3)}
+
+Prefill on the RTX 4090 misses the p90, as its library takes kernels for 128 to 192 rows that are 10 to 20 % slower than
+for fewer and for more; mixed batches there miss the signed mean.
+
+Constants and corrections used elsewhere, with the peaks of the other's data sheet, all rows, nothing fitted:
 
 {table(transfer, _transfers(fits, read), left=3)}
 
@@ -92,14 +115,12 @@ older one, which takes nearly three times as long on the diagonal. Memory bandwi
 Constants of an accelerator that nobody measured are therefore good to a tenth where bytes decide, to a third in
 products, and to no better than a factor of two in prefill by another kernel.
 
-Largest errors, each an effect that the model leaves out: decoding of one sequence (another, quicker kernel, and short
-contexts that the measurements leave in the level-2 cache); a few decoding sequences beside a small chunk (they fill
-processors that the chunk leaves idle, where the two terms are added) and many beside a long one (the p90 of mixed
-batches); products of 16 to 256 tokens (other tiles and splits than those tried); operators whose data outgrow the
-cache; all-reduces of 4 and 8 devices below 1 MB, which decoding has (ours take a quarter to twice longer: the table is
-irregular there, a second protocol for short messages bought nothing). Times of mixture-of-experts products and of
-latent attention are compared with nothing; Mamba layers have no time. The host's time for an iteration is in none of
-these tables: it is 0 until a calibration says otherwise.
+Largest errors: products of 128 to 640 tokens (the library chooses among kernels by rules of its own, differently for
+each matrix: nothing that holds for other matrices corrects it, and cross-validation by matrix leaves it); decoding
+attention of Vidur's tables (whole microseconds, and several kernels); many sequences with long contexts beside a chunk
+(how much of what heads share stays in the cache); operators whose data outgrow the cache. Times of mixture-of-experts
+products and of latent attention are compared with nothing; Mamba layers have no time. The host's time for an iteration
+is in none of these tables: it is 0 until a calibration says otherwise.
 """
 
 
@@ -138,6 +159,59 @@ def _transfers(fits: dict[str, Fit], read: dict[str, tuple[Timings, Gpu]]) -> li
         for one in (error for error in errors if error.name in TARGETS):
             shown = (f"{one.median:.1%}", f"{one.p90:.1%}", f"{one.bias:+.1%}")
             rows.append((origin, target, one.name, f"{one.held_out:,}", *shown))
+    return rows
+
+
+# --- iterations ------------------------------------------------------------------------------------------------------
+
+
+def batches(kind: str) -> list[Batch]:
+    """Iterations that only decode, one chunk alone, or a chunk that fills up a budget of tokens beside decoding."""
+    contexts = (0.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0)
+    if kind == "decode":
+        sequences = (1, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+        return [Batch(0.0, 0.0, float(n), each) for n in sequences for each in (128.0, *contexts[1:5])]
+    if kind == "prefill":
+        chunks = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+        return [Batch(float(chunk), context, 0.0, 0.0) for chunk in chunks for context in contexts]
+    return [
+        Batch(float(budget - n), context, float(n), each)
+        for budget in (144, 256, 512, 1024, 2048)
+        for context in (0.0, 1024.0, 4096.0)
+        for n in (1, 4, 8, 16, 32, 64, 96, 128)
+        for each in (128.0, *contexts[1:5])
+    ]
+
+
+def iteration_targets(gpu: str) -> dict[str, tuple[float, float, float]]:
+    return {kind: MISSED.get((gpu, kind), told) for kind, told in ITERATION_TARGETS.items()}
+
+
+def iteration_errors(timings: Timings, model: Model, gpu: Gpu, calibration: Calibration, kind: str) -> np.ndarray:
+    """float64[batches]: signed relative errors of iterations against the sums of measured kernels."""
+    step, sums = steps.make_step(model, gpu, calibration), Sums(timings, model)
+    calls = dict(steps.timed(model, calibration))
+    found = []
+    for batch in batches(kind):
+        work = np.zeros((2, kernels.WORK))
+        if batch.chunk:
+            steps.add_step_chunk(step, work, batch.chunk, batch.context)
+        cached = batch.sequences * batch.cached
+        told = steps.iteration_ns(step, batch.tokens, batch.outputs, work, batch.sequences, cached, cached)
+        found.append(told / sums.iteration_ns(batch, calls) - 1)
+    return np.array(found)
+
+
+def _iterations(fits: dict[str, Fit], read: dict[str, tuple[Timings, Gpu]]) -> list[tuple]:
+    rows = []
+    for name in (name for name, (_, model, _) in SETS.items() if model):
+        timings, gpu = read[name]
+        for kind in ITERATION_TARGETS:
+            for what, calibration in (("half", fits[name].half), ("all", fits[name].calibration)):
+                errors = iteration_errors(timings, load_model(SETS[name][1]), gpu, calibration, kind)
+                median, p90, most = np.percentile(np.abs(errors), [50, 90, 100])
+                shown = (f"{errors.mean():+.1%}", f"{median:.1%}", f"{p90:.1%}", f"{most:.1%}")
+                rows.append((name, kind, what, len(errors), *shown))
     return rows
 
 

@@ -260,6 +260,28 @@ def explain(
     command.explain(result, request, what_if, scenario, json)
 
 
+@app.command("check-serving")
+def check_serving(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="requests.jsonl, meta.json, timeseries.csv.")],
+    system: Annotated[str, typer.Option(metavar="SYSTEM", help="The system that it ran on.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The model; default: the one that the run names.")
+    ] = None,
+    kernels: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Constants of kernels; default: of the system's accelerator.")
+    ] = None,
+    arrivals: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="client (when sent) or queued (when the engine took them in).")
+    ] = None,
+    figure: Annotated[str | None, typer.Option(metavar="PNG", help="Draw the series of both runs.")] = None,
+    json: _Json = False,
+):
+    """Replay a measured run of a real serving engine, and say how far ours is from it."""
+    from sim.commands import check_serving as command
+
+    command.check(folder, system, model, kernels, arrivals, figure, json)
+
+
 @app.command("list")
 def list_(
     what: Annotated[

@@ -39,7 +39,7 @@ from sim.yaml_document import Document, Location, read_document
 
 FIXED, DETAILED = "fixed", "detailed"  # fidelity of a system
 MEMORY_KINDS = ("sram", "sram3d", "hbm", "dram", "cxl", "ssd", "csd", "pim")
-LINK_KINDS = ("pcie", "nvlink", "cxl_link", "c2c", "tsv", "switch")
+LINK_KINDS = ("pcie", "nvlink", "cxl_link", "c2c", "tsv", "switch", "network")
 _KINDS = MEMORY_KINDS + LINK_KINDS
 _GIB = 2**30
 _LARGEST_COUNT = 2**20

@@ -17,14 +17,13 @@ import simpy
 from numba.core.errors import NumbaError
 
 from sim.choice import Choice
+from sim.compiling import compiled, explained
 from sim.engines import block_cache as bc
 from sim.engines.event_devices import FIRST_WAITING
-from sim.engines.replay import wrong_return
 from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
 from sim.errors import InputError
 from sim.hierarchy import Hierarchy, build
-from sim.kernels.compile import specialised
-from sim.policy import Plugin, explain_failure, hook_samples, sample_request
+from sim.policy import Plugin
 
 if TYPE_CHECKING:
     from sim.profile import Profile
@@ -56,24 +55,6 @@ class _NeedsBlocks(Exception):
     """The prefetcher went to more addresses that the trace does not have than there is room for."""
 
 
-def _compiled(engine: bc.Engine, kernel: Callable, *arguments: Any) -> Callable:
-    """A kernel for these arguments. Raises InputError, naming the hook, where a plugin's cannot be compiled."""
-    try:
-        return specialised(kernel, *arguments)
-    except NumbaError as error:
-        raise _explained(engine, error) from error
-
-
-def _explained(engine: bc.Engine, error: NumbaError) -> InputError:
-    for plugin, state in _plugins(engine):
-        found = explain_failure(plugin, hook_samples(plugin, state, sample_request())) or wrong_return(plugin)
-        if found is not None:
-            return found
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    names = sorted({f"{plugin.KIND} {plugin.name!r}" for plugin, _ in _plugins(engine)})
-    return InputError(f"these do not compile together: {', '.join(names)}: {first}")
-
-
 def _plugins(engine: bc.Engine) -> Iterator[tuple[Plugin, Any]]:
     """Every plugin of the run with its state."""
     plug = engine.plug
@@ -95,7 +76,7 @@ class _Model:
     def __init__(self, env: simpy.Environment, hierarchy: Hierarchy):
         self.env, self.hierarchy, self.engine = env, hierarchy, hierarchy.engine
         self._compile_devices()
-        self._advance = _compiled(self.engine, bc.advance, self.engine, 0.0, bc.NOBODY, 0)
+        self._advance = compiled(_plugins(self.engine), bc.advance, self.engine, 0.0, bc.NOBODY, 0)
         self.process = env.process(self._run())
 
     def _compile_devices(self) -> None:
@@ -103,7 +84,7 @@ class _Model:
         try:
             devices.model.compile_apart(devices.states)
         except NumbaError as error:
-            raise _explained(self.engine, error) from error
+            raise explained(_plugins(self.engine), error) from error
 
     @property
     def finished(self) -> bool:
@@ -167,7 +148,7 @@ class _Monitor:
         self._levels: list[np.ndarray] = []
         self._others: list[tuple] = []
         self._scratch = np.zeros((tiers, len(bc.SAMPLED)), np.int64)
-        self._sample = _compiled(model.engine, bc.sample, model.engine, self._scratch)
+        self._sample = compiled(_plugins(model.engine), bc.sample, model.engine, self._scratch)
         env.process(self._run())
 
     def _run(self):

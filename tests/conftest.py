@@ -10,11 +10,21 @@ import pytest
 # Quick without compilation, and worth it: nearly everything in them runs hooks or kernels.
 UNCOMPILED = {"test_replay.py", "test_registry.py", "test_trace.py", "test_units.py"}
 
+# Serving engines of many policies, each of which would take a minute to compile, and small workloads: these run as
+# plain Python alone, which `test_serving_uncompiled.py` sees to.
+INTERPRETED = {"test_serving_engine.py", "test_serving_tiers.py", "test_serving_laws.py"}
 
-def pytest_collection_modifyitems(items):
+
+def pytest_collection_modifyitems(config, items):
+    from numba import config as numba_config
+
     for item in items:
-        if item.path.name in UNCOMPILED and item.get_closest_marker("compiled_only") is None:
+        if item.path.name in UNCOMPILED | INTERPRETED and item.get_closest_marker("compiled_only") is None:
             item.add_marker("uncompiled")
+    if not numba_config.DISABLE_JIT:
+        left = [item for item in items if item.path.name in INTERPRETED]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item.path.name not in INTERPRETED]
 
 
 def _file(variable: str, name: str) -> Path:

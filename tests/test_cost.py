@@ -5,29 +5,36 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sim.cli import main
 from sim.cost import calibration as calibrations
 from sim.cost import fitting, kernels, predict
 from sim.cost import step as steps
+from sim.cost.correction import NONE, Correction, learn
 from sim.cost.timings import COLUMNS, Samples, Timings, read_timings
 from sim.errors import InputError
 from sim.kernels.compile import kernel
 from sim.llm import operators
 from sim.llm.models import load_model, model_names
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+import validate_cost
+
 A100 = kernels.Machine(312_000.0, 2039.0, 108.0)
-LINEAR = kernels.Linear(0.75, 0.8, 3000.0, 2000.0, 8.0, 0.5)
+LINEAR = kernels.Linear(0.75, 0.8, 3000.0, 2000.0, 8.0, 0.5, 0.1)
 PREFILL = kernels.Prefill(0.6, 7000.0, 1000.0, 3000.0, 1.3, 0.0)
-DECODE = kernels.Decode(0.85, 9000.0, 2000.0, 3000.0, 20.0)
-MIXED = kernels.Mixed(1.0, 0.9, 3000.0, 1.1, 4e7)
+DECODE = kernels.Decode(0.85, 9000.0, 2000.0, 3000.0, 20.0, 1.0)
+MIXED = kernels.Mixed(1.0, 0.9, 3000.0, 1.1, 4e7, 300.0, 0.6)
 GQA = kernels.Heads(32.0, 8.0, 256.0, 256.0, 512.0)
-PERFECT = kernels.Linear(1.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+PERFECT = kernels.Linear(1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+PLAIN = kernels.Tables(*[NONE.arrays] * len(kernels.Tables._fields))
 
 sizes = st.integers(1, 30_000)
 few = st.integers(1, 300)
@@ -69,10 +76,11 @@ def test_attention_is_never_below_the_roofline(new, context, sequences, kv_heads
     read_ns = tokens * kv_heads * 512 / A100.bytes_per_ns
     compute_ns = 2.0 * 256 * 32 * tokens / A100.flops_per_ns
     least = max(read_ns, compute_ns) * (1 - 1e-9)
-    free = kernels.Decode(1.0, 0.0, 0.0, 0.0, 1e9)
+    free = kernels.Decode(1.0, 0.0, 0.0, 0.0, 1e9, 1.0)
     assert kernels.decode_ns(A100, free, heads, float(sequences), tokens) >= least
-    shared = kernels.Mixed(1.0, 1.0, 0.0, 1.0, 1e9)
-    assert kernels.mixed_decode_ns(A100, shared, perfect, heads, float(sequences), tokens) >= least
+    shared = kernels.Mixed(1.0, 1.0, 0.0, 1.0, 1e9, 0.0, 0.0)
+    both_ns = kernels.mixed_ns(A100, shared, perfect, heads, work_of((new, context)), float(sequences), tokens)
+    assert both_ns >= max(read_ns + bytes_ns, compute_ns + flops_ns) * (1 - 1e-9)
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,6 +103,8 @@ def test_decoding_takes_longer_with_more_sequences_or_tokens_at_the_scale_of_a_r
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 6000)), min_size=1, max_size=4))
+@example([(577, 225)] * 3)
+@example([(634, 820)] * 3)
 def test_no_greedy_schedule_of_the_blocks_of_prefill_takes_longer(chunks):
     """Each block on the processor that is free first; what the formula tells is at most about twice that."""
     lengths = [
@@ -108,7 +118,7 @@ def test_no_greedy_schedule_of_the_blocks_of_prefill_takes_longer(chunks):
         heapq.heapreplace(free, free[0] + length)
     walk = kernels.Prefill(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     told = kernels.prefill_ns(A100, walk, GQA, work_of(*chunks)) / kernels.block_token_ns(A100, walk, GQA)
-    assert max(free) <= told * (1 + 1e-9) + kernels.TILE
+    assert max(free) <= told * (1 + 1e-9)
     assert told <= sum(lengths) / 108 + 2 * max(lengths) + kernels.TILE * len(lengths) / 108
 
 
@@ -133,18 +143,42 @@ def test_a_window_bounds_what_a_block_walks_over(new, context, window):
     assert own <= work[kernels.OWN] / blocks <= own + kernels.TILE
 
 
-def test_prefill_and_decoding_add_up():
+def attention(mixed: kernels.Mixed, work: np.ndarray, sequences: float, tokens: float, tables=PLAIN) -> float:
+    return kernels.attention_ns(A100, PREFILL, DECODE, mixed, tables, GQA, work, sequences, tokens)
+
+
+def test_prefill_and_decoding_are_one_kernel_or_add_up():
     work, tokens = work_of((512, 1000)), 32.0 * 700
     chunks = kernels.prefill_ns(A100, PREFILL, GQA, work)
-    both = kernels.attention_ns(A100, PREFILL, DECODE, MIXED, GQA, work, 32.0, tokens)
-    assert both == chunks + kernels.mixed_decode_ns(A100, MIXED, PREFILL, GQA, 32.0, tokens)
-    apart = kernels.attention_ns(A100, PREFILL, DECODE, MIXED._replace(present=0.0), GQA, work, 32.0, tokens)
-    assert apart == chunks + kernels.decode_ns(A100, DECODE, GQA, 32.0, tokens)
-    alone = kernels.attention_ns(A100, PREFILL, DECODE, MIXED, GQA, np.zeros(kernels.WORK), 32.0, tokens)
-    assert alone == kernels.decode_ns(A100, DECODE, GQA, 32.0, tokens)
+    together = kernels.mixed_ns(A100, MIXED, PREFILL, GQA, work, 32.0, tokens)
+    assert chunks < together == attention(MIXED, work, 32.0, tokens)
+    decoding = kernels.decode_ns(A100, DECODE, GQA, 32.0, tokens)
+    assert attention(MIXED._replace(present=0.0), work, 32.0, tokens) == chunks + decoding
+    assert attention(MIXED, np.zeros(kernels.WORK), 32.0, tokens) == decoding
+    assert attention(MIXED, work, 0.0, 0.0) == chunks
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3000), st.integers(0, 8000), few, st.integers(1, 8000))
+def test_decoding_beside_a_chunk_takes_no_less_than_the_chunk_and_more_the_more_there_is(new, context, sequences, each):
+    work = work_of((new, context))
+    alone, some = attention(MIXED, work, 0.0, 0.0), attention(MIXED, work, float(sequences), float(sequences * each))
+    assert some >= alone
+    assert attention(MIXED, work, float(sequences), float(sequences * (each + 500))) >= some * (1 - 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=2), st.data())
+def test_two_kinds_of_blocks_end_between_the_even_spread_and_the_bound_of_list_scheduling(lengths, data):
+    counts = [data.draw(st.integers(1, 500)) for _ in range(2)]
+    one, other = float(lengths[0]), float(lengths[-1])
+    times = (counts[0] * one, counts[1] * other)
+    told = kernels._filled_ns(counts[0], times[0], one, counts[1], times[1], other, 0.0, 108.0, 0.6)
+    longest = max(one, other)
+    assert max(sum(times) / 108, longest) * (1 - 1e-9) <= told <= (sum(times) / 108 + longest) * (1 + 1e-9)
+
+
+@settings(max_examples=300, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 400))
 def test_splits_use_the_processors_nearly_as_well_as_any_number_of_them(blocks, tiles, slots):
     parts = kernels.splits_of(float(blocks), float(tiles), float(slots))
@@ -202,12 +236,16 @@ def test_compiled_steps_are_those_of_python(name):
 def test_a_step_is_the_sum_of_its_kernels():
     step, model = step_of("llama31_70b", tp=4), load_model("llama31_70b")
     own = sum(
-        one.layers * kernels.product_ns(step.machine, step.linear, 100.0, one.k, one.n, 1.0, 2.0, 2.0)
+        one.layers
+        * kernels.product_ns(step.machine, step.linear, 100.0, one.k, one.n, 1.0, 2.0, 2.0)
+        * kernels.factor(step.tables.linear, 100.0, float(one.k * one.n))
         for one in operators.products(model, 4)
         if not one.output
     )
     moves = sum(steps.step_moves_ns(step, row, 100.0) for row in range(len(step.moves)))
-    reduced = 2 * 80 * kernels.all_reduce_ns(step.reduce, 300.0, 4.0, 100.0 * 8192 * 2)
+    size = 100.0 * 8192 * 2
+    reduced = 2 * 80 * kernels.all_reduce_ns(step.reduce, 300.0, 4.0, size)
+    reduced *= kernels.factor(step.tables.all_reduce, size, 4.0)
     assert steps.tokens_ns(step, 100.0) == pytest.approx(own + moves + reduced)
     assert steps.tokens_ns(step, 0.0) == steps.outputs_ns(step, 0.0) == 0.0
 
@@ -239,6 +277,52 @@ def test_experts_read_what_they_touch():
     weights_ns = 2 * 4096 * 2 * 14336 * 2 * 32 / step.machine.bytes_per_ns  # of two experts
     assert weights_ns < one < 2 * weights_ns
     assert 2.5 < eight / one < 4 and 3.5 < many / one < 5  # 7.2 and 8 experts of 8
+
+
+# --- corrections -----------------------------------------------------------------------------------------------------
+
+TABLE = Correction((1.0, 16.0, 17.0, 256.0), (64.0, 4096.0), ((1.0, 1.2), (0.9, 1.2), (1.3, 1.1), (1.4, 0.8)))
+positive = st.floats(0.01, 1e6)
+
+
+@kernel
+def _factor(table, row, column):
+    return kernels.factor(table, row, column)
+
+
+@settings(max_examples=100, deadline=None)
+@given(positive, positive)
+def test_factors_are_those_of_numpy_in_the_logarithms_and_stay_beyond_the_table(row, column):
+    factors = np.array(TABLE.factors)
+    along = [np.interp(math.log(row), np.log(TABLE.rows), factors[:, at]) for at in range(2)]
+    wanted = np.interp(math.log(column), np.log(TABLE.columns), along)
+    assert _factor(TABLE.arrays, row, column) == pytest.approx(wanted)
+    assert kernels.factor(TABLE.arrays, row, column) == pytest.approx(wanted)
+    assert kernels.factor(NONE.arrays, row, column) == 1.0
+
+
+def test_a_correction_finds_factors_again_and_their_edges():
+    random = np.random.default_rng(3)
+    sizes = np.exp(random.uniform(0, math.log(4096), (600, 2))).round()
+    truth = np.where(sizes[:, 0] <= 16, 0.9, 1.2)
+    measured = truth * np.exp(random.normal(0, 0.02, 600)) * np.where(random.random(600) < 0.05, 3.0, 1.0)
+    nodes = ((1, 4, 16, 17, 64, 256, 1024, 4096), (1, 64, 4096))
+    table = learn(nodes, sizes, np.ones(600), measured).arrays
+    assert [kernels.factor(table, row, 100.0) for row in (3.0, 16.0)] == pytest.approx([0.9, 0.9], rel=0.01)
+    assert [kernels.factor(table, row, 9.0) for row in (17.0, 999.0)] == pytest.approx([1.2, 1.2], rel=0.01)
+
+
+def test_nothing_is_corrected_by_noise_or_by_what_only_the_measured_have():
+    random = np.random.default_rng(4)
+    sizes = np.exp(random.uniform(0, math.log(4096), (300, 2)))
+    nodes = ((1, 16, 256, 4096), (1, 16, 256, 4096))
+    noise = np.exp(random.normal(0, 0.1, 300))
+    assert learn(nodes, sizes, np.ones(300), noise) == NONE
+    group = random.integers(0, 12, 300)  # each kind of matrix is off by a factor of its own
+    sizes[:, 1] = 2.0**group
+    off = np.exp(np.random.default_rng(5).normal(0, 0.2, 12))[group]
+    assert learn(nodes, sizes, np.ones(300), off * noise, group) == NONE
+    assert learn(nodes, sizes, np.ones(300), off * noise) != NONE
 
 
 # --- calibration -----------------------------------------------------------------------------------------------------
@@ -315,22 +399,35 @@ REAL = {  # files below gpu/
         *("a100_linear_llama3_8b", "a100_linear_llama2_70b", "a100_attention_llama2_70b_tp2", "a100_dgx_all_reduce"),
     ],
 }
-ALLOWED = {"linear": 0.05, "decode": 0.07, "prefill": 0.10, "mixed": 0.12}
+ALLOWED = {"linear": 0.03, "decode": 0.035, "prefill": 0.08, "mixed": 0.07}  # median; on the A100 4 % for products
+ALLOWED_P90 = {"decode": 0.10, "mixed": 0.20}  # of the RTX tables
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_errors_on_real_kernels_and_shipped_constants_are_those_fitted(name, reference_file):
     files = [reference_file(f"gpu/{file}.csv") for file in REAL[name]]
-    model = None if name.startswith("a100") else load_model("llama31_8b")
-    found = fitting.fit(read_timings(files, model), calibrations.load_gpu(name), name, "files")
-    errors = {one.name: one.median for one in found.errors}
-    for family, allowed in ALLOWED.items():
-        assert family not in errors or errors[family] <= allowed
+    a100 = name.startswith("a100")
+    model = None if a100 else load_model("llama31_8b")
+    timings = read_timings(files, model)
+    found = fitting.fit(timings, calibrations.load_gpu(name), name, "files")
+    errors = {one.name: one for one in found.errors}
+    for family in errors.keys() & ALLOWED.keys():
+        assert errors[family].median <= (0.04 if a100 and family == "linear" else ALLOWED[family])
+        assert a100 or errors[family].p90 <= ALLOWED_P90.get(family, 1.0)
     shipped = calibrations.load_calibration(name)
+    assert shipped.corrections.keys() == found.calibration.corrections.keys()
     for family in calibrations.FAMILIES:
         assert (getattr(shipped, family) is None) == (getattr(found.calibration, family) is None)
         if getattr(shipped, family) is not None:
             assert getattr(found.calibration, family) == pytest.approx(getattr(shipped, family), rel=1e-4)
+        known, again = (np.array(one.correction(family).factors) for one in (shipped, found.calibration))
+        assert again == pytest.approx(known, abs=2e-3)
+    if not a100:
+        for kind, (signed, median, p90) in validate_cost.iteration_targets(name).items():
+            for calibration in (found.half, shipped):
+                errors = validate_cost.iteration_errors(timings, model, calibrations.load_gpu(name), calibration, kind)
+                assert abs(errors.mean()) <= signed
+                assert np.median(np.abs(errors)) <= median and np.percentile(np.abs(errors), 90) <= p90
 
 
 # --- files and the command -------------------------------------------------------------------------------------------
@@ -411,12 +508,17 @@ def test_a_file_that_is_not_there_and_another_model_than_the_one_measured(tmp_pa
         (("wave_fill", "wave_full"), "did you mean 'wave_fill'"),
         (("wave_ns: {value: 2000, source: x}, ", ""), "linear lacks wave_ns"),
         (("gpu: rtx4090\n", ""), "missing key 'gpu'"),
+        (("[1, 64]", "[64, 1]"), "sizes above 0 that rise"),
+        (("[1.1]]", "[9]]"), "factor of a correction 9"),
+        (("[[1], [1.1]]", "[[1]]"), "expected 2 rows of 1"),
+        (("  linear: {rows", "  linea: {rows"), "did you mean 'linear'"),
     ],
 )
 def test_bad_calibrations_are_refused(tmp_path, change, expected):
     pairs = ", ".join(f"{name}: {{value: {value:g}, source: x}}" for name, value in LINEAR._asdict().items())
     path = tmp_path / "bad.yaml"
     text = f"name: bad\ndescription: bad\ngpu: rtx4090\nmodels: [x]\nlinear: {{{pairs}}}\n"
+    text += "corrections:\n  linear: {rows: [1, 64], factors: [[1], [1.1]], source: x}\n"
     path.write_text(text.replace(*change))
     with pytest.raises(InputError, match=expected):
         calibrations.load_calibration(path)

@@ -29,6 +29,7 @@ PLAUSIBLE_LATENCY_NS = {
     "nvlink": (100, 1000),
     "cxl_link": (30, 300),
     "c2c": (1, 2000),
+    "network": (200, 5000),
     "tsv": (0.1, 10),
     "switch": (20, 300),
 }

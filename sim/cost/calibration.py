@@ -1,23 +1,26 @@
 """Accelerators and calibrations: YAML -> the constants of `sim.cost.kernels`, each value with its source; and back.
 
 hardware_profiles/gpus has the peaks of an accelerator's data sheet, hardware_profiles/kernels what shares of them its
-kernels reach, as `run_sim.py calibrate` fitted them: on which accelerator, to kernels of which models.
+kernels reach, as `run_sim.py calibrate` fitted them: on which accelerator, to kernels of which models. A section is a
+table of constants, each with its source, or plain numbers with one `source` for all.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 import hardware_profiles
 from sim import units
 from sim.cost import kernels
+from sim.cost.correction import LEAST, MOST, NONE, Correction
 from sim.errors import InputError, InputErrors
-from sim.profile import Count, Name, SomeBandwidth, SomeOperations, Sourced, Text, validate
+from sim.profile import Count, Name, SomeBandwidth, SomeOperations, Source, Sourced, Text, validate
 from sim.yaml_document import read_document
 
 FAMILIES: dict[str, type] = {
@@ -27,8 +30,9 @@ FAMILIES: dict[str, type] = {
     "mixed": kernels.Mixed,
     "all_reduce": kernels.AllReduce,
 }
+ELEMENTWISE = "elementwise"
 SHARES = {  # may not be above 1: these are shares of a data sheet's peak, or are 0 or 1
-    *("compute_efficiency", "memory_efficiency", "efficiency", "wave_fill", "splits", "present"),
+    *("compute_efficiency", "memory_efficiency", "efficiency", "wave_fill", "splits", "present", "crowd"),
 }
 AT_LEAST_ONE = {"diagonal"}
 ABOVE_ZERO = {
@@ -102,7 +106,52 @@ def _constants(section: str, of: type) -> Any:
     return AfterValidator(check)
 
 
-_Table = dict[str, Sourced[Number]]
+def _sourced(given: object) -> object:
+    """Plain numbers beside one `source` -> each with it."""
+    if not isinstance(given, dict) or not isinstance(given.get("source"), str):
+        return given
+    constants = {name: value for name, value in given.items() if name != "source"}
+    whole = {name: {"value": value, "source": given["source"]} for name, value in constants.items()}
+    return {
+        name: one if isinstance(constants[name], dict) else whole[name] for name, one in (constants | whole).items()
+    }
+
+
+_Table = Annotated[dict[str, Sourced[Number]], BeforeValidator(_sourced)]
+
+
+class _CorrectionSpec(_Strict):
+    rows: tuple[Number, ...]
+    columns: tuple[Number, ...] = NONE.columns
+    factors: tuple[tuple[Number, ...], ...]
+    source: Source
+
+    @model_validator(mode="after")
+    def _shaped(self) -> _CorrectionSpec:
+        for name in ("rows", "columns"):
+            nodes = getattr(self, name)
+            if not nodes or nodes[0] <= 0 or any(low >= high for low, high in pairwise(nodes)):
+                raise InputError(f"{name} of a correction", value=nodes, expected="sizes above 0 that rise")
+        lengths = {len(row) for row in self.factors}
+        if len(self.factors) != len(self.rows) or lengths != {len(self.columns)}:
+            expected = f"{len(self.rows)} rows of {len(self.columns)}"
+            raise InputError("factors of a correction", value=self.factors, expected=expected)
+        bad = [one for row in self.factors for one in row if not LEAST <= one <= MOST]
+        if bad:
+            raise InputError("factor of a correction", value=bad[0], expected=f"from {LEAST} to {MOST}")
+        return self
+
+    @property
+    def found(self) -> Correction:
+        return Correction(self.rows, self.columns, self.factors)
+
+
+def _of_families(given: dict[str, _CorrectionSpec]) -> dict[str, _CorrectionSpec]:
+    for name in given:
+        if name not in FAMILIES and not name.startswith(f"{ELEMENTWISE}."):
+            candidates = [*FAMILIES, f"{ELEMENTWISE}.OPERATOR"]
+            raise InputError("correction of an unknown family", value=name, candidates=candidates)
+    return given
 
 
 class _CalibrationSpec(_Strict):
@@ -117,13 +166,14 @@ class _CalibrationSpec(_Strict):
     all_reduce: Annotated[_Table, _constants("all_reduce", kernels.AllReduce)] | None = None
     elementwise: dict[Name, Annotated[_Table, _constants("elementwise", kernels.Elementwise)]] = {}
     iteration_overhead_ns: Sourced[Number] | None = None
+    corrections: Annotated[dict[Text, _CorrectionSpec], AfterValidator(_of_families)] = {}
 
 
 class Calibration(NamedTuple):
     """Constants of one accelerator's kernels; None or absent for what was not measured.
 
-    elementwise: by operator. iteration_overhead_ns: of the engine's host program, once an iteration. sources: by family
-    (`elementwise.NAME` for an operator).
+    elementwise: by operator. iteration_overhead_ns: of the engine's host program, once an iteration. sources and
+    corrections: by family (`elementwise.NAME` for an operator); without a correction it is 1.
     """
 
     name: str
@@ -138,6 +188,10 @@ class Calibration(NamedTuple):
     elementwise: dict[str, kernels.Elementwise]
     iteration_overhead_ns: float
     sources: dict[str, str]
+    corrections: dict[str, Correction]
+
+    def correction(self, family: str) -> Correction:
+        return self.corrections.get(family, NONE)
 
 
 def load_gpu(name_or_path: str | Path) -> Gpu:
@@ -164,6 +218,7 @@ def load_calibration(name_or_path: str | Path) -> Calibration:
         elementwise={name: _filled(kernels.Elementwise, one) for name, one in spec.elementwise.items()},
         iteration_overhead_ns=0.0 if overhead is None else overhead.value,
         sources=sources,
+        corrections={name: one.found for name, one in spec.corrections.items()},
         **families,
     )
 
@@ -189,16 +244,30 @@ def written(calibration: Calibration) -> str:
     if calibration.elementwise:
         lines.append("elementwise:")
     for name, constants in calibration.elementwise.items():
-        lines += [f"  {name}:", *_table(constants, calibration.sources[f"elementwise.{name}"], "    ")]
+        lines += [f"  {name}:", *_table(constants, calibration.sources[f"{ELEMENTWISE}.{name}"], "    ")]
     if "iteration_overhead_ns" in calibration.sources:
         source = _quoted(calibration.sources["iteration_overhead_ns"])
         lines.append(f"iteration_overhead_ns: {{value: {calibration.iteration_overhead_ns:.6g}, source: {source}}}")
+    if calibration.corrections:
+        lines.append("corrections:")
+    for name, correction in calibration.corrections.items():
+        lines += [f"  {name}:", *_correction(correction, calibration.sources[name])]
     return "\n".join(lines) + "\n"
 
 
 def _table(constants: NamedTuple, source: str, indent: str) -> list[str]:
     pairs = constants._asdict().items()
-    return [f"{indent}{name}: {{value: {float(value):.6g}, source: {_quoted(source)}}}" for name, value in pairs]
+    return [f"{indent}source: {_quoted(source)}", *(f"{indent}{name}: {float(value):.6g}" for name, value in pairs)]
+
+
+def _correction(correction: Correction, source: str) -> list[str]:
+    lines = [f"    source: {_quoted(source)}", f"    rows: {_listed(correction.rows)}"]
+    lines += [f"    columns: {_listed(correction.columns)}", "    factors:"]
+    return [*lines, *(f"      - {_listed(row)}" for row in correction.factors)]
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return f"[{', '.join(f'{value:.10g}' for value in values)}]"
 
 
 def _quoted(text: str) -> str:

@@ -21,7 +21,15 @@ import numpy as np
 
 from sim.cost import kernels
 from sim.cost.calibration import Calibration, Gpu
-from sim.cost.kernels import add_chunk, all_reduce_ns, attention_ns, elementwise_ns, product_ns
+from sim.cost.kernels import (
+    add_chunk,
+    all_reduce_ns,
+    attention_ns,
+    elementwise_ns,
+    factor,
+    product_ns,
+    product_sizes,
+)
 from sim.cost.timings import moved_numbers
 from sim.errors import InputError
 from sim.kernels.compile import subroutine
@@ -32,12 +40,14 @@ K, N, LAYERS, WEIGHT_BYTES, EXPERTS, LOG_UNTOUCHED, ACTIVE, OUTPUT = range(8)  #
 BYTES, CALLS, PER_OUTPUT, CONSTANTS = range(4)  # columns of Step.moves, then those of Elementwise
 FULL, WINDOWED = range(2)  # rows of work
 _EMPTY = kernels.AllReduce(0.0, 0.0, 1.0)
-_SEPARATE = kernels.Mixed(0.0, 1.0, 0.0, 1.0, 1.0)
+_SEPARATE = kernels.Mixed(0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0)
 
 
 class Step(NamedTuple):
     """One device's share of a model. products float64[products, 8], moves float64[operators, 7]: see the constants
-    above; full_layers, window_layers: of attention; window: what the latter see.
+    above; move_sizes float64[operators, nodes], move_factors float64[operators, nodes, 1], one float64[1]: the
+    corrections of the operators, the last node repeated where one has fewer, and their only column; full_layers,
+    window_layers: of attention; window: what the latter see.
     """
 
     machine: kernels.Machine
@@ -46,9 +56,13 @@ class Step(NamedTuple):
     decode: kernels.Decode
     mixed: kernels.Mixed
     reduce: kernels.AllReduce
+    tables: kernels.Tables
     heads: kernels.Heads
     products: np.ndarray
     moves: np.ndarray
+    move_sizes: np.ndarray
+    move_factors: np.ndarray
+    one: np.ndarray
     full_layers: float
     window_layers: float
     window: float
@@ -72,7 +86,9 @@ def make_step(
     if tp > 1 and link is None:
         raise InputError("tensor parallelism on a GPU without a link:", value=gpu.name, expected="'link' in its file")
     products = [_product_row(one) for one in operators.products(model, tp)]
-    moves = [_move_row(name, calls, model, calibration, tp) for name, calls in _moves(model, calibration)]
+    wanted = timed(model, calibration)
+    moves = [_move_row(name, calls, model, calibration, tp) for name, calls in wanted]
+    move_sizes, move_factors = _move_tables([name for name, _ in wanted], calibration)
     return Step(
         machine=gpu.machine,
         linear=calibration.linear,
@@ -80,9 +96,13 @@ def make_step(
         decode=calibration.decode,
         mixed=calibration.mixed or _SEPARATE,
         reduce=calibration.all_reduce or _EMPTY,
+        tables=kernels.Tables(*(calibration.correction(family).arrays for family in kernels.Tables._fields)),
         heads=_heads(model, tp),
         products=np.array(products),
         moves=np.array(moves).reshape(-1, CONSTANTS + len(kernels.Elementwise._fields)),
+        move_sizes=move_sizes,
+        move_factors=move_factors,
+        one=np.zeros(1),
         full_layers=float(model.full_layers),
         window_layers=float(model.window_layers),
         window=float(model.window_tokens),
@@ -128,7 +148,8 @@ def untimed(model: Model, calibration: Calibration) -> tuple[str, ...]:
     return tuple(name for name, _ in _wanted(model, calibration) if _measured(name) not in calibration.elementwise)
 
 
-def _moves(model: Model, calibration: Calibration) -> list[tuple[str, float]]:
+def timed(model: Model, calibration: Calibration) -> list[tuple[str, float]]:
+    """Elementwise operators of a model that have a time, and how often each runs in an iteration."""
     wanted = _wanted(model, calibration)
     return [(name, float(calls)) for name, calls in wanted if _measured(name) in calibration.elementwise]
 
@@ -156,6 +177,17 @@ def _move_row(name: str, calls: float, model: Model, calibration: Calibration, t
     return [each * model.dtype_bytes, calls, float(name == "sample"), *calibration.elementwise[_measured(name)]]
 
 
+def _move_tables(operators: list[str], calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """Step.move_sizes and Step.move_factors."""
+    tables = [calibration.correction(f"elementwise.{_measured(name)}").arrays for name in operators]
+    most = max((len(table.rows) for table in tables), default=1)
+    sizes, factors = np.zeros((len(tables), most)), np.ones((len(tables), most, 1))
+    for at, table in enumerate(tables):
+        sizes[at], factors[at] = table.rows[-1], table.factors[-1]
+        sizes[at, : len(table.rows)], factors[at, : len(table.rows)] = table.rows, table.factors
+    return sizes, factors
+
+
 # --- times of an iteration, compiled or not --------------------------------------------------------------------------
 
 
@@ -168,7 +200,8 @@ def step_product_ns(step, row, tokens):
         touched = max(-np.expm1(tokens * step.products[row, LOG_UNTOUCHED]) * experts, active)
     k, n, weight_bytes = step.products[row, K], step.products[row, N], step.products[row, WEIGHT_BYTES]
     once = product_ns(step.machine, step.linear, tokens * active, k, n, touched, weight_bytes, step.activation_bytes)
-    return once * step.products[row, LAYERS]
+    rows, numbers = product_sizes(tokens * active, k, n, touched)
+    return once * factor(step.tables.linear, rows, numbers) * step.products[row, LAYERS]
 
 
 @subroutine
@@ -178,7 +211,9 @@ def step_moves_ns(step, row, tokens):
     constants = kernels.Elementwise(
         m[row, CONSTANTS], m[row, CONSTANTS + 1], m[row, CONSTANTS + 2], m[row, CONSTANTS + 3]
     )
-    return elementwise_ns(step.machine, constants, m[row, BYTES] * tokens) * m[row, CALLS]
+    moved = m[row, BYTES] * tokens
+    table = kernels.Factors(step.move_sizes[row], step.one, step.move_factors[row])
+    return elementwise_ns(step.machine, constants, moved) * factor(table, moved, 1.0) * m[row, CALLS]
 
 
 @subroutine
@@ -198,7 +233,11 @@ def tokens_ns(step, tokens):
     """All layers without attention, their all-reduces, and the embedding, for all tokens of a batch."""
     if tokens <= 0.0:
         return 0.0
-    reduced = all_reduce_ns(step.reduce, step.link_bytes_per_ns, step.devices, step.reduced_bytes * tokens)
+    reduced = 0.0
+    if step.devices > 1.0:
+        size = step.reduced_bytes * tokens
+        reduced = all_reduce_ns(step.reduce, step.link_bytes_per_ns, step.devices, size)
+        reduced *= factor(step.tables.all_reduce, size, step.devices)
     return _of_kind(step, 0.0, tokens) + step.reduces * reduced
 
 
@@ -222,11 +261,19 @@ def step_attention_ns(step, work, sequences, tokens, window_tokens):
     total_ns = 0.0
     if step.full_layers > 0.0:
         total_ns += step.full_layers * attention_ns(
-            step.machine, step.prefill, step.decode, step.mixed, step.heads, work[FULL], sequences, tokens
+            step.machine, step.prefill, step.decode, step.mixed, step.tables, step.heads, work[FULL], sequences, tokens
         )
     if step.window_layers > 0.0:
         total_ns += step.window_layers * attention_ns(
-            step.machine, step.prefill, step.decode, step.mixed, step.heads, work[WINDOWED], sequences, window_tokens
+            step.machine,
+            step.prefill,
+            step.decode,
+            step.mixed,
+            step.tables,
+            step.heads,
+            work[WINDOWED],
+            sequences,
+            window_tokens,
         )
     return total_ns
 

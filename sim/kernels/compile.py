@@ -148,6 +148,8 @@ def _spelled(typ) -> str:
         of = typ.instance_class
         fields = ", ".join(f"{name}: {_spelled(one)}" for name, one in zip(typ.fields, typ.types, strict=True))
         return f"{of.__module__}.{of.__qualname__}({fields})"
+    if hasattr(typ, "of"):  # a reference
+        return f"&{_spelled(typ.of)}"
     if isinstance(typ, tuple | list | types.BaseTuple):
         return f"({', '.join(map(_spelled, typ))})"
     return str(typ)

@@ -104,10 +104,10 @@ def _arrive(engine, now_ns):
     if work.reason[call] != r.NO_REASON:
         _refuse(engine, call, work.reason[call], now_ns)
         return
-    enter_phase(engine, call, now_ns, r.QUEUE if calls[call, s.HANDED_IN] == 0 else r.TRANSFER)
+    enter_phase(engine, call, now_ns, r.QUEUE)
     calls[call, s.TOKENS] = max(calls[call, s.TOKENS], work.input_tokens[call])
     calls[call, s.STATUS] = s.WAITING
-    if engine.rules[s.PREFETCH_RULE] and engine.rules[s.HASHED]:
+    if engine.rules[s.PREFETCH_RULE] and engine.rules[s.HASHED] and calls[call, s.HANDED_IN] == 0:
         _prefetch(engine, call, now_ns)
     if count[s.HELD_CALLS] > 0:
         keep_holds(engine, call)
@@ -142,8 +142,9 @@ def _prefetch(engine, call, now_ns):
             start(network, slot, blocks, now_ns)
             calls[call, s.STAGED] += 1
     if calls[call, s.STAGED] > 0:
-        engine.times[call, s.STAGED_UNTIL] = now_ns + engine.numbers[s.TIMEOUT_NS]
+        engine.times[call, s.STAGED_UNTIL] = np.inf
         if engine.rules[s.PREFETCH_RULE] == 3:
+            engine.times[call, s.STAGED_UNTIL] = now_ns + engine.numbers[s.TIMEOUT_NS]
             push(network.events, now_ns + engine.numbers[s.TIMEOUT_NS], timer(PREFETCH_TIMEOUT, call))
     _send_moves(engine, now_ns, False)
 
@@ -161,11 +162,11 @@ def _has_come(engine, slot, now_ns):
     onward, blocks = np.int64(NOBODY), np.int64(0)
     while node >= 0:
         block = network.node_block[node]
-        held[target][block] &= ~t.UNDER_WAY
+        held[target][block] &= t.ALL_BITS - t.UNDER_WAY
         if pinned:
             unpin(tiers, block_request(0, block, now_ns, 0, 0, 0), False)
         if target < last and held[target + 1][block] & t.AWAITS:
-            held[target + 1][block] &= ~t.AWAITS
+            held[target + 1][block] &= t.ALL_BITS - t.AWAITS
             if onward < 0:
                 onward = open_transfer(network, LOWER, NOBODY, target, target + 1, 0, now_ns)
             add_block(network, onward, block)
@@ -173,17 +174,6 @@ def _has_come(engine, slot, now_ns):
         node = network.node_next[node]
     if onward >= 0:
         start(network, onward, blocks, now_ns)
-
-
-@inlined
-def _fails(engine):
-    """Whether a load fails: a SplitMix64 of how many there were."""
-    engine.count[s.DRAWS] += 1
-    word = np.uint64(engine.count[s.DRAWS]) * np.uint64(0x9E3779B97F4A7C15)
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    word = word ^ (word >> np.uint64(31))
-    return np.float64(word >> np.uint64(11)) * 2.0**-53 < engine.numbers[s.FAILURE_RATE]
 
 
 @subroutine
@@ -202,14 +192,14 @@ def _loaded(engine, call, now_ns):
         engine.outbox[count[s.OUTBOX]] = call
         count[s.OUTBOX] += 1
     else:
-        failed = engine.numbers[s.FAILURE_RATE] > 0.0 and _fails(engine)
+        failed = calls[call, s.LOAD_FAILS] == 1
+        calls[call, s.LOAD_FAILS] = 0
         count[s.LOADS_FAILED] += failed
         if not failed:
             calls[call, s.FILLED] = tokens_in(engine, call, calls[call, s.LOAD_TO])
             if rules[s.COMMIT_ALL]:
                 mark_computed(engine, call, calls[call, s.LOAD_TO])
-    if failed:
-        engine.hit_tokens[call, 1:] = 0
+        calls[call, s.MOST_FILLED] = max(calls[call, s.FILLED], calls[call, s.MOST_FILLED])
     if failed and rules[s.FAIL_ON_LOAD]:
         leave_phase(engine, call, now_ns, r.QUEUE)
         give_up(engine, call)
@@ -274,8 +264,8 @@ def advance(engine, until_ns):
     """Take every event before `until_ns`; why it stopped. The time of the next event is then in `clock[HELD_UNTIL]`."""
     network, clock, count, rules = engine.network, engine.clock, engine.count, engine.rules
     tiers = engine.tiers
-    most_starts = len(tiers.held) * len(tiers.held) + 2 * rules[s.MAX_SEQS]
     while True:
+        most_starts = len(tiers.held) * (len(tiers.held) + engine.waiting.size[0]) + 2 * rules[s.MAX_SEQS]
         if tiers.state[t.FAULT]:
             return FAULTY
         if count[s.OUTBOX] > 0:

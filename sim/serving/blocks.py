@@ -71,7 +71,8 @@ def request_of(engine, call, position):
 def look_up(engine, call, deepest):
     """Blocks of the longest run, from the first on, that tiers up to `deepest` hold; how many of its first are in G1.
 
-    Where each was found is left in `sources`. At least one token is left to compute.
+    Where each was found is left in `sources`. At least one token is left to compute. What comes after the first block
+    that G1 lacks is looked for below it: G1 gives its blocks to a call only as a prefix.
     """
     tiers, sources = engine.tiers, engine.sources
     most = full_blocks(engine, call, engine.calls[call, s.TOKENS])
@@ -82,7 +83,7 @@ def look_up(engine, call, deepest):
         block = block_of(engine.work, call, run)
         found = np.int64(-1)
         for tier in range(deepest, -1, -1):
-            if is_ready(tiers, tier, block):
+            if is_ready(tiers, tier, block) and (tier > 0 or unbroken):
                 found = np.int64(tier)
         if found < 0:
             break
@@ -99,12 +100,14 @@ def count_found(engine, call):
     tiers, work = engine.tiers, engine.work
     rows = work.first_row[call + 1] - work.first_row[call]
     tiers.counts[0][t.LOOKUPS] += rows
+    unbroken = True
     for position in range(rows):
         block = block_of(work, call, position)
         found = np.int64(-1)
         for tier in range(len(tiers.held) - 1, -1, -1):
-            if is_ready(tiers, tier, block):
+            if is_ready(tiers, tier, block) and (tier > 0 or unbroken):
                 found = np.int64(tier)
+        unbroken &= found == 0
         if found < 0:
             for tier in range(1, len(tiers.held)):
                 tiers.counts[tier][t.LOOKUPS] += rows - position
@@ -124,11 +127,17 @@ def unpinned_hits(engine, call, near):
 
 
 @inlined
+def _kept_at(work, call, position):
+    """Where `kept` has a call's block: first all rows of the trace, then all blocks that one call alone has."""
+    beyond = work.first_row[call] + position - work.first_row[call + 1]
+    if beyond < 0:
+        return known_natural(work.first_row[call] + position)
+    return known_natural(work.block.size + work.fresh_first[call] - work.fresh_first[0] + beyond)
+
+
+@inlined
 def _keep(engine, call, position, what):
-    work = engine.work
-    row = work.first_row[call] + position
-    if row < work.first_row[call + 1]:
-        engine.kept[row] = what
+    engine.kept[_kept_at(engine.work, call, position)] = what
 
 
 @subroutine
@@ -234,7 +243,7 @@ def mark_computed(engine, call, upto):
     rows = work.first_row[call + 1] - work.first_row[call]
     for position in range(min(upto, rows)):
         if engine.kept[work.first_row[call] + position] == s.PINNED_HERE:
-            tiers.held[0][block_of(work, call, position)] &= ~t.UNDER_WAY
+            tiers.held[0][block_of(work, call, position)] &= t.ALL_BITS - t.UNDER_WAY
 
 
 @subroutine
@@ -245,14 +254,11 @@ def release(engine, call):
     committed = calls[call, s.COMMITTED]
     for step in range(committed):
         position = committed - 1 - step
-        request = request_of(engine, call, position)
-        pinned = tiers.pins[request.block] > 0
-        if is_shared(work, call, position):
-            row = work.first_row[call] + position
-            pinned = engine.kept[row] == s.PINNED_HERE
-            engine.count[s.DUPLICATES] -= engine.kept[row] == s.DUPLICATE
-            engine.kept[row] = s.NOTHING_KEPT
-        if pinned:
-            unpin(tiers, request, touch)
+        at = _kept_at(work, call, position)
+        kept = engine.kept[at]
+        engine.kept[at] = s.NOTHING_KEPT
+        engine.count[s.DUPLICATES] -= kept == s.DUPLICATE
+        if kept == s.PINNED_HERE:
+            unpin(tiers, request_of(engine, call, position), touch)
     tiers.sizes[0][t.PRIVATE] -= calls[call, s.OWNED]
     calls[call, s.OWNED], calls[call, s.BLOCKS], calls[call, s.COMMITTED] = 0, 0, 0

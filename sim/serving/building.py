@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,13 +54,13 @@ def memory_of(profile: Profile, options: o.ServingOptions, model: Model, block_t
     blocks = options.kv_blocks
     if blocks is None:
         blocks = max(0, share - weights - activations) // block_bytes
-        if blocks < 1:
-            raise InputError(
-                f"model {model.name!r} does not fit: {weights} bytes of weights and {activations} of activations"
-                f" on each of {tp} accelerators leave no room for one KV block of {block_bytes} bytes",
-                value=share,
-                expected="more memory (memory_utilization), or more accelerators (tensor_parallel)",
-            )
+    if blocks < 1 or weights > share:
+        raise InputError(
+            f"model {model.name!r} does not fit: {weights} bytes of weights and {activations} of activations"
+            f" on each of {tp} accelerators leave no room for one KV block of {block_bytes} bytes",
+            value=share,
+            expected="more memory (memory_utilization), or more accelerators (tensor_parallel)",
+        )
     capacities = [blocks]
     for tier in options.tiers[1:]:
         capacity = tier.capacity_bytes or profile.tier(tier.name).device.capacity_bytes
@@ -173,6 +173,7 @@ def build(
     seed: int = 0,
     jumps: bool = True,
     link: str | None = None,
+    senders: int = 0,
     role: int = s.EITHER,
     routed: bool = False,
     like: s.Engine | None = None,
@@ -180,19 +181,21 @@ def build(
 ) -> s.Engine:
     """One engine at rest, the one of this number among those that `servers` has rows for.
 
-    routed: calls are handed to it one by one, in place of all arriving by themselves. like, shared: an engine some of
+    routed: calls are handed to it, in place of all arriving by themselves; those that the first `senders` engines have
+    begun bring their KV cache over `link`. like, shared: an engine some of
     whose tiers are this one's, too. jumps: whether iterations that are alike are taken in one go (the results are the
     same). Raises InputError for what does not fit together.
     """
     n, tiers = workload.arrival_ns.size, len(options.tiers)
     step = make_step(model, gpu, calibration, options.tensor_parallel)
+    step = step._replace(overhead_ns=0.0) if options.async_scheduling else step
     largest = int(np.max(_most_blocks(workload, blocks), initial=1))
     bursts = sum(
         round(tier.evict_ratio * size) for tier, size in zip(options.tiers, memory.capacity_blocks, strict=True)
     )
     max_moves = 2 * (tiers + 1) * (memory.capacity_blocks[0] + options.max_num_seqs) + bursts + 1024
     kv = tiers_of(options, memory, blocks, seed, max_moves, like.tiers if like else None, shared)
-    first_stage, stages = paths(profile, servers, number, link)
+    first_stage, stages = paths(profile, servers, number, link, senders)
     copy = (options.copy_blocks, options.copy_overhead_ns, memory.block_bytes)
     network = make_network(
         servers.model,
@@ -207,7 +210,7 @@ def build(
     scheduling = options.scheduling.plugin(registry.SCHEDULING)
     counts = {"calls": n, "tenants": _numbers(workload.tenant), "programs": _numbers(workload.program)}
     context = Context(capacity=memory.capacity_blocks[0], blocks=max(1, blocks.blocks), seed=seed, **counts)
-    contiguous = options.allocator.plugin(registry.ALLOCATOR)
+    contiguous = options.allocator.plugin(registry.ALLOCATOR) if options.reservation != "paged" else _no_allocator()
     count = np.zeros(s.COUNT_PLACES, np.int64)
     count[s.INBOX] = 0 if routed else n
     clock = np.zeros(10)
@@ -220,7 +223,7 @@ def build(
         times=np.full((n, s.TIME_COLUMNS), np.nan),
         parts_ns=np.zeros((n, len(r.PARTS))),
         hit_tokens=np.zeros((n, tiers), np.int64),
-        kept=np.zeros(workload.block.size, np.uint8),
+        kept=np.zeros(workload.block.size + blocks.blocks - blocks.hashed, np.uint8),
         tiers=kv,
         network=network,
         scheduling=scheduling,
@@ -258,7 +261,41 @@ def _contiguous_memory(allocator: Allocator, options: o.ServingOptions, memory: 
     units = dict.fromkeys(_ALLOCATION_UNITS & allocator.parameters().keys(), memory.block_bytes)
     capacity = memory.capacity_blocks[0] * memory.block_bytes
     context = Context(capacity=capacity, blocks=max(1, calls), seed=seed)
-    return allocator.make_state(context, {**units, **options.allocator.parameters})
+    given = options.allocator.parameters if allocator.parameters() else {}
+    return allocator.make_state(context, {**units, **given})
+
+
+class _Nothing(NamedTuple):
+    """The state of an allocator that is never asked."""
+
+
+def _no_allocator() -> Allocator:
+    """Stands for an allocator of contiguous memory where there is none: compiled code then has none either."""
+    return Allocator(
+        name="none",
+        init=_nothing,
+        allocate=_allocate_nothing,
+        release=_release_nothing,
+        free_bytes=_no_bytes,
+        largest_free_bytes=_no_bytes,
+        internal_bytes=_no_bytes,
+    )
+
+
+def _nothing(context):
+    return _Nothing()
+
+
+def _allocate_nothing(state, block, size_bytes):
+    return False
+
+
+def _release_nothing(state, block):
+    pass
+
+
+def _no_bytes(state):
+    return np.int64(0)
 
 
 def _numbers(column: np.ndarray) -> int:

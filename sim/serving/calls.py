@@ -49,7 +49,12 @@ def blocked_ns(engine, now_ns):
 
 @inlined
 def set_blocked(engine, is_blocked, now_ns):
-    """The last pass ended because the first waiting call finds no blocks, or it did not."""
+    """The last pass ended because the first waiting call finds no blocks, or it did not.
+
+    Where nothing changes nothing is added up, so that it comes to the same however many passes there were.
+    """
+    if engine.count[s.HEAD_BLOCKED] == is_blocked:
+        return
     engine.clock[s.BLOCKED] = blocked_ns(engine, now_ns)
     engine.clock[s.BLOCKED_SINCE] = now_ns
     engine.count[s.HEAD_BLOCKED] = is_blocked
@@ -69,8 +74,10 @@ def leave_phase(engine, call, now_ns, following):
     if phase == r.QUEUE:
         blocked = min(passed_ns, blocked_ns(engine, now_ns) - times[call, s.BLOCKED_BEFORE])
         insisted = 0.0
-        if times[call, s.LAST_TOKEN] >= 0.0:  # since when it was passed over for its prefetch
+        if np.isnan(times[call, s.FIRST_TOKEN]) and times[call, s.LAST_TOKEN] >= 0.0:
+            # until it has a first token, that is since when it was passed over for its prefetch
             insisted = min(passed_ns - blocked, max(0.0, times[call, s.STAGED_UNTIL] - times[call, s.LAST_TOKEN]))
+            times[call, s.LAST_TOKEN] = np.nan
         parts[call, r.BLOCK_WAIT] += blocked
         parts[call, r.PREFETCH_WAIT] += insisted
         parts[call, r.QUEUE] += passed_ns - blocked - insisted

@@ -157,6 +157,7 @@ def finish(engine, now_ns):
             ended = True
         elif engine.rules[s.ROLE] == s.PREFILLS:
             calls[call, s.STATUS] = s.HANDING
+            count[s.HANDING_NOW] += 1
             leave_phase(engine, call, now_ns, r.TRANSFER)
             engine.outbox[count[s.OUTBOX]] = call
             count[s.OUTBOX] += 1
@@ -299,7 +300,7 @@ def jump(engine, now_ns, limit_ns):
             parts[LINEAR_NS], parts[PREFILL_NS], parts[DECODE_NS], parts[HEAD_NS], parts[OVERHEAD_NS] = kept
             break
         add_gap(engine, end_ns - now_ns, sequences)
-        engine.clock[s.STEP_START], engine.clock[s.STEP_END], engine.clock[s.NOW] = now_ns, end_ns, end_ns
+        engine.clock[s.STEP_START], engine.clock[s.NOW] = now_ns, end_ns
         now_ns = end_ns
         lag += 1
         ends -= 1

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
+from sim.serving import state as s
+from sim.serving import tiers as t
 from sim.serving.metrics import latency_ns
+from sim.serving.network import DRAINING, STARTED
 from sim.serving.record import COMPLETED, ENGINE_PARTS, REJECTED, SAMPLED, ServingRun
 
 
@@ -19,6 +23,29 @@ def check_run(run: ServingRun) -> None:
     """Raises BrokenLaw, which says the law and, where it is one of calls, the first that breaks it."""
     for law in (_check_outcomes, _check_order, _check_parts, _check_tokens, _check_gaps, _check_samples, _check_engine):
         law(run)
+
+
+def check_engines(engines: Iterable[s.Engine]) -> None:
+    """That nothing is left of any call in engines that have come to rest. Raises BrokenLaw."""
+    for engine in engines:
+        tiers, count = engine.tiers, engine.count
+        g1, moving = tiers.sizes[0], engine.network.counts
+        left = {
+            "blocks that calls have for themselves": g1[t.PRIVATE],
+            "blocks in use": g1[t.PINNED],
+            "users of blocks": np.abs(tiers.pins).sum(),
+            "blocks that G1's policy has forgotten": g1[t.ORPHANS],
+            "blocks held twice": count[s.DUPLICATES],
+            "blocks swapped out": count[s.SWAP_USED],
+            "transfers under way": moving[STARTED] + moving[DRAINING],
+            "calls that hold blocks": count[s.HELD_CALLS],
+            "blocks of calls": np.abs(engine.calls[:, (s.BLOCKS, s.OWNED, s.PENDING, s.SWAPPED)]).sum(),
+        }
+        _require(not any(left.values()), f"at rest there are none of {[name for name, of in left.items() if of]}")
+        for held, sizes in zip(tiers.held, tiers.sizes, strict=True):
+            counted = int(np.count_nonzero(held & t.HELD))
+            _require(counted == sizes[t.COUNT], f"a tier counts {sizes[t.COUNT]} blocks and holds {counted}")
+            _require(counted <= sizes[t.CAPACITY], f"a tier of {sizes[t.CAPACITY]} blocks holds {counted}")
 
 
 def _hold(holds: np.ndarray, law: str, calls: np.ndarray | None = None) -> None:

@@ -57,7 +57,7 @@ class Engine:
             reserve_full_prompt=self.reserve_full_prompt,
             watermark=self.watermark,
             prefix_caching=self.prefix_caching if prefix_caching is None else prefix_caching,
-            scheduling=Choice(self.policy),
+            scheduling=Choice(self.policy, {"low_values_first": True} if self.policy == "priority" else {}),
             async_scheduling=self.async_scheduling,
             tensor_parallel=self.tensor_parallel,
             memory_utilization=0.9 if self.memory_utilization is None else self.memory_utilization,

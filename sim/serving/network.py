@@ -25,6 +25,8 @@ HEAD_NS, TAIL_NS, BEGUN_NS = range(3)  # columns of `times`
 SERVER, ROW_OF_MODEL, COLUMN, IS_WRITE, PART = range(5)  # columns of a stage
 DEVICE_PART = 1  # `sim.engines.block_cache.DEVICE_NS`
 
+COPY_BLOCKS, COPY_NS, BLOCK_BYTES = range(3)  # places in `copy`
+
 FREE, FREE_COUNT, FREE_NODE, FREE_NODES, STARTED, DRAINING, ENDS = range(7)  # places in `counts`
 
 # events of the heap that are no transfers: negative numbers
@@ -143,8 +145,8 @@ def start(network, slot, blocks, now_ns):
     copies = _copies(network, blocks)
     way = 0 if facts[slot, TARGET] < facts[slot, SOURCE] else 1
     begin_ns = max(now_ns, network.copier_ns[way])
-    network.copier_ns[way] = begin_ns + copies * network.copy[1]
-    times[slot, HEAD_NS] = begin_ns + network.copy[1]
+    network.copier_ns[way] = begin_ns + copies * network.copy[COPY_NS]
+    times[slot, HEAD_NS] = begin_ns + network.copy[COPY_NS]
     times[slot, TAIL_NS] = network.copier_ns[way]
     counts[STARTED] += 1
     counts[DRAINING] += facts[slot, DRAINS]
@@ -153,7 +155,7 @@ def start(network, slot, blocks, now_ns):
 
 @inlined
 def _copies(network, blocks):
-    each = np.int64(network.copy[0])
+    each = np.int64(network.copy[COPY_BLOCKS])
     return (blocks + each - 1) // each if each > 0 else np.int64(1)
 
 
@@ -166,7 +168,7 @@ def pass_stage(network, slot):
         return True
     stages, head_ns, tail_ns = network.stages, times[slot, HEAD_NS], times[slot, TAIL_NS]
     blocks = facts[slot, BLOCKS]
-    size_bytes = np.int64(blocks * network.copy[2])
+    size_bytes = np.int64(blocks * network.copy[BLOCK_BYTES])
     pieces = _copies(network, blocks) if stages[stage, PART] == DEVICE_PART else np.int64(1)
     first_ns, end_ns, latency_ns = np.inf, 0.0, 0.0
     left = size_bytes

@@ -58,8 +58,9 @@ class ServingOptions:
     load_failure_rate: share of loads that fail; load_failure: what follows. prefetch: of what lies below G2, from a
     call's arrival on, into G2. store_outputs: generated blocks go to lower tiers, too. copy_blocks: blocks that one
     copy moves; 0: all that move together; copy_overhead_ns: of each copy.
-    async_scheduling: an iteration is planned while the one before it runs, so that what ends or arrives in that one is
-    seen one iteration later.
+    async_scheduling: the host plans an iteration while the one before it runs, so that its own time does not add to an
+    iteration's (`iteration_overhead` of the kernels' constants). That what ends or arrives in an iteration is then seen
+    one later is not modelled.
     """
 
     block_tokens: int | None = None

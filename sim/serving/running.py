@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from sim.choice import Choice, parse_choice
 from sim.profile import load_profile
-from sim.serving.scenario import ServingScenario, with_eviction
+from sim.serving.scenario import ServingScenario, load_calls, with_eviction
 
 if TYPE_CHECKING:  # the engine and the tables bring numba and pyarrow with them
     from sim.serving.results import Beside, ServingResult
+    from sim.trace import Trace
 
 Progress = Callable[[int, int], None]  # calls ended, calls in all
 
@@ -31,7 +32,7 @@ def run(
 
     if out is not None:
         check_place(out)
-    return _saved(_result(scenario, scenario.name, progress), out, beside)
+    return _saved(_result(scenario, load_calls(scenario), scenario.name, progress), out, beside)
 
 
 def compare(
@@ -53,14 +54,14 @@ def compare(
     folders = [None if out is None else Path(out) / _folder_name(choice) for choice in choices]
     for folder in folders if out is not None else ():
         check_place(folder)
-    results = []
+    trace, results = load_calls(scenario, variants), []
     for choice, variant, folder in zip(choices, variants, folders, strict=True):
         follow = progress(choice.label) if progress else None
-        results.append(_saved(_result(variant, choice.label, follow), folder))
+        results.append(_saved(_result(variant, trace, choice.label, follow), folder))
     return results
 
 
-def _result(scenario: ServingScenario, label: str, progress: Progress | None) -> ServingResult:
+def _result(scenario: ServingScenario, trace: Trace, label: str, progress: Progress | None) -> ServingResult:
     from sim.cost.calibration import load_gpu
     from sim.serving.metrics import Accelerators
     from sim.serving.results import ServingResult
@@ -68,7 +69,7 @@ def _result(scenario: ServingScenario, label: str, progress: Progress | None) ->
 
     gpu = load_gpu(scenario.gpu)
     began = time.perf_counter()
-    ended = simulate(scenario, progress=progress)
+    ended = simulate(scenario, progress, trace)
     return ServingResult.from_run(
         ended,
         scenario.resolved(),

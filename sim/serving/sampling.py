@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from sim.kernels.compile import kernel, known_natural
+from sim.kernels.by_reference import by_reference
+from sim.kernels.compile import kernel, known_natural, specialised
 from sim.serving import record as r
 from sim.serving import state as s
 from sim.serving import tiers as t
 from sim.serving.blocks import tokens_in
+from sim.serving.network import BLOCK_BYTES
 
 
 @kernel
@@ -30,15 +33,23 @@ def _fragments(engine):
     return allocator.free_bytes(state), allocator.largest_free_bytes(state), allocator.internal_bytes(state)
 
 
-def look_at(engine: s.Engine) -> dict[str, Any]:
+def make_look(engine: s.Engine) -> Callable[[s.Engine], dict[str, Any]]:
+    """What looks at engines such as this one: to find out at each look what they are made of takes milliseconds."""
+    state = by_reference(engine)
+    unfilled, fragments = specialised(_unfilled, state), specialised(_fragments, state)
+    return lambda engine: _look_at(engine, unfilled, fragments)
+
+
+def _look_at(engine: s.Engine, unfilled_of: Callable, fragments_of: Callable) -> dict[str, Any]:
     """By name, each of `record.SAMPLED`, and arrays: blocks by tier, engine's parts so far, bytes by column so far."""
     count, g1, each = engine.count, engine.tiers.sizes[0], int(engine.rules[s.BLOCK_TOKENS])
     contiguous = engine.rules[s.RESERVATION] != 0
     in_use = int(g1[t.PINNED] + g1[t.PRIVATE])
-    unfilled, external, rounded = int(_unfilled(engine)), 0, 0
+    state = by_reference(engine)
+    unfilled, external, rounded = int(unfilled_of(state)), 0, 0
     if contiguous:
-        free_bytes, largest_bytes, internal_bytes = _fragments(engine)
-        token_bytes = engine.network.copy[2] / each
+        free_bytes, largest_bytes, internal_bytes = fragments_of(state)
+        token_bytes = engine.network.copy[BLOCK_BYTES] / each
         external, rounded = (free_bytes - largest_bytes) / token_bytes, internal_bytes / token_bytes
     told = {
         "running": count[s.RUNNING_NOW],

@@ -11,6 +11,7 @@ import numpy as np
 
 from sim.cost.step import add_step_chunk, step_attention_ns, tokens_ns
 from sim.kernels.compile import inlined, known_natural, subroutine
+from sim.kernels.random import unit_of
 from sim.kernels.rank_heap import peek, pop, push, rebuild, replace_first
 from sim.serving import record as r
 from sim.serving import state as s
@@ -30,7 +31,7 @@ from sim.serving.blocks import (
 )
 from sim.serving.calls import call_view, leave_phase, set_blocked
 from sim.serving.iteration import SEQUENCES, TOKENS, WINDOWED, end_hold, end_holds, give_up
-from sim.serving.network import HANDED, LOAD, SWAP_IN, SWAP_OUT, open_transfer, start
+from sim.serving.network import BLOCK_BYTES, HANDED, LOAD, STARTED, SWAP_IN, SWAP_OUT, open_transfer, start
 from sim.serving.tiers import free_blocks
 
 ADMITTED, NO_BLOCKS, NO_BUDGET, LOADS = range(4)  # what became of the first waiting call
@@ -177,21 +178,36 @@ def _worth_loading(engine, call, near, run):
 def _start_loads(engine, call, near, run, now_ns):
     """Load the blocks found in lower tiers, a transfer for each tier."""
     calls, network = engine.calls, engine.network
-    each = engine.rules[s.BLOCK_TOKENS]
     for tier in range(1, len(engine.tiers.held)):
         blocks = np.int64(0)
         for position in range(near, run):
             blocks += engine.sources[position] == tier
         if blocks == 0:
             continue
-        if calls[call, s.PREEMPTIONS] == 0:
-            engine.hit_tokens[call, tier] = blocks * each
         slot = open_transfer(network, LOAD, call, tier, 0, 0, now_ns)
         start(network, slot, blocks, now_ns)
         calls[call, s.PENDING] += 1
         engine.count[s.LOADED_BLOCKS] += blocks
         engine.count[s.LOADS_STARTED] += 1
     calls[call, s.LOAD_FROM], calls[call, s.LOAD_TO] = near, run
+
+
+@inlined
+def _fails(engine):
+    """Whether a load is to fail: a SplitMix64 of how many there were."""
+    engine.count[s.DRAWS] += 1
+    word = np.uint64(engine.count[s.DRAWS]) * np.uint64(0x9E3779B97F4A7C15)
+    return unit_of(word) < engine.numbers[s.FAILURE_RATE]
+
+
+@subroutine
+def _count_hits(engine, call, run):
+    """Count what a call finds of its prompt, by the tiers where it is, but for tokens that it has had before."""
+    had, prompt = engine.calls[call, s.MOST_FILLED], engine.work.input_tokens[call]
+    for position in range(run):
+        upto = min(prompt, tokens_in(engine, call, position + 1))
+        found = upto - max(had, tokens_in(engine, call, position))
+        engine.hit_tokens[call, engine.sources[position]] += max(np.int64(0), found)
 
 
 @inlined
@@ -204,6 +220,29 @@ def _bring_back(engine, call, kind, source, blocks, filled, now_ns):
     engine.calls[call, s.PENDING] = 1
     engine.calls[call, s.LOAD_FROM], engine.calls[call, s.LOAD_TO] = 0, 0
     return LOADS
+
+
+@subroutine
+def _take_over(engine, call, now_ns):
+    """Give a call blocks for what another engine has computed of it, and fetch those that are not here already."""
+    calls, rules, tiers = engine.calls, engine.rules, engine.tiers
+    filled, near = calls[call, s.HANDED_IN], np.int64(0)
+    blocks = blocks_for(engine, call, filled)
+    if rules[s.RESERVATION]:
+        if not _reserve(engine, call):
+            return NO_BLOCKS
+    else:
+        if rules[s.HASHED]:
+            near = min(look_up(engine, call, 0)[1], blocks)
+        need = blocks - near + unpinned_hits(engine, call, near)
+        if need + rules[s.WATERMARK_BLOCKS] > free_blocks(tiers):
+            return NO_BLOCKS
+        use_hits(engine, call, near)
+    source = len(tiers.held) + calls[call, s.HANDED_BY]
+    became = _bring_back(engine, call, HANDED, source, blocks - near, filled, now_ns)
+    if became == NO_BLOCKS:
+        release(engine, call)
+    return became
 
 
 @subroutine
@@ -223,7 +262,7 @@ def _reserve(engine, call):
         tokens = min(tokens, rules[s.MAX_LEN])
     each = rules[s.BLOCK_TOKENS]
     blocks = (tokens + each - 1) // each
-    if not engine.allocator.allocate(engine.allocator_state, call, blocks * np.int64(engine.network.copy[2])):
+    if not engine.allocator.allocate(engine.allocator_state, call, np.int64(blocks * engine.network.copy[BLOCK_BYTES])):
         return False
     tiers.sizes[0][t.PRIVATE] += blocks
     calls[call, s.BLOCKS], calls[call, s.OWNED] = blocks, blocks
@@ -239,8 +278,7 @@ def _admit(engine, call, budget, now_ns):
         blocks = calls[call, s.SWAPPED]
         return _bring_back(engine, call, SWAP_IN, 1, blocks, calls[call, s.FILLED], now_ns)
     if calls[call, s.HANDED_IN] > 0:
-        blocks = blocks_for(engine, call, calls[call, s.HANDED_IN])
-        return _bring_back(engine, call, HANDED, len(tiers.held), blocks, calls[call, s.HANDED_IN], now_ns)
+        return _take_over(engine, call, now_ns)
     near, run, filled = np.int64(0), np.int64(0), calls[call, s.FILLED]
     fresh = calls[call, s.STATUS] == s.WAITING
     if fresh and rules[s.HASHED]:
@@ -277,17 +315,20 @@ def _admit(engine, call, budget, now_ns):
         if fresh:
             release(engine, call)
         return NO_BLOCKS
-    if fresh and calls[call, s.PREEMPTIONS] == 0:
-        engine.hit_tokens[call, 0] = tokens_in(engine, call, near)
     if run > near:
         _start_loads(engine, call, near, run, now_ns)
+        calls[call, s.LOAD_FAILS] = waits and engine.numbers[s.FAILURE_RATE] > 0.0 and _fails(engine)
+    if fresh:
+        _count_hits(engine, call, near if calls[call, s.LOAD_FAILS] else run)
     if waits:
         calls[call, s.FILLED] = tokens_in(engine, call, near)
         return LOADS
     calls[call, s.FILLED] = filled
+    calls[call, s.MOST_FILLED] = max(filled, calls[call, s.MOST_FILLED])
     if np.isnan(engine.times[call, s.FIRST_SCHEDULED]):
         engine.times[call, s.FIRST_SCHEDULED] = now_ns
-    leave_phase(engine, call, now_ns, r.PREFILL)
+    handed = calls[call, s.PHASE] == r.QUEUE and not np.isnan(engine.times[call, s.FIRST_TOKEN])
+    leave_phase(engine, call, now_ns, r.DECODE if handed else r.PREFILL)
     _run(engine, call, new)
     return ADMITTED
 
@@ -311,8 +352,6 @@ def _run(engine, call, new):
 def _tell_admitted(engine, call):
     """A call has been let in: into the batch, or to load what it begins with."""
     engine.scheduling.on_admit(engine.scheduling_state, call_view(engine, call))
-    if engine.count[s.HELD_CALLS] > 0:
-        end_holds(engine, call)
 
 
 @inlined
@@ -379,7 +418,37 @@ def plan(engine, now_ns):
     steady = engine.waiting.size[0] == 0 or not rules[s.DYNAMIC]
     count[s.WAITERS_FIXED] = settled and steady and not preempted
     _add_up(engine)
+    if preempted and count[s.BATCH_TOKENS] == 0:  # the only one that ran: nothing would happen that makes it go on
+        count[s.DIRTY] = 1
     return count[s.BATCH_TOKENS] > 0
+
+
+@subroutine
+def _take_back(engine, call, now_ns):
+    """Take the blocks of a waiting call other than this first one: of those that have loaded, the last to begin.
+
+    Whether there was one. Calls that load are let in one by one, and together may hold what each of them lacks.
+    """
+    calls, waiting, found = engine.calls, engine.waiting, np.int64(-1)
+    for place in range(waiting.size[0]):
+        other = known_natural(waiting.call[place])
+        if other == call or calls[other, s.BLOCKS] == 0:
+            continue
+        if found < 0 or calls[other, s.ADMISSION] > calls[waiting.call[found], s.ADMISSION]:
+            found = np.int64(place)
+    if found < 0:
+        return False
+    other = known_natural(waiting.call[found])
+    engine.count[s.PREEMPTED] += 1
+    calls[other, s.PREEMPTIONS] += 1
+    calls[other, s.FILLED], calls[other, s.ADMIT_TOLD] = 0, 0
+    leave_phase(engine, other, now_ns, r.PREEMPTED)
+    give_up(engine, other)
+    calls[other, s.STATUS] = s.WAITING
+    engine.scheduling.on_preempt(engine.scheduling_state, call_view(engine, other))
+    waiting.rank[found] = engine.scheduling.rank(engine.scheduling_state, call_view(engine, other))
+    rebuild(waiting)
+    return True
 
 
 @subroutine
@@ -414,11 +483,16 @@ def _let_in(engine, budget, now_ns):
             if freed >= 0:
                 budget += freed
                 continue
+            at_rest = count[s.RUNNING_NOW] + count[s.HANDING_NOW] + engine.network.counts[STARTED] == 0
+            if at_rest and _take_back(engine, call, now_ns):
+                continue
             blocked = 1
             break
         if became == NO_BUDGET:
             break
         pop(engine.waiting)
+        if count[s.HELD_CALLS] > 0:
+            end_holds(engine, call)
         if became == LOADS:
             calls[call, s.STATUS] = s.LOADING
             calls[call, s.ADMISSION] = count[s.ADMISSIONS]

@@ -93,13 +93,16 @@ def _check_model(device: Device) -> None:
         raise InputError(problem, value=device.model, expected="fidelity: fixed in the system")
 
 
-def paths(profile: Profile, servers: Servers, engine: int, link: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Routes between every two tiers of an engine, and over `link` from another engine's G1, the last end, to its own.
+def paths(
+    profile: Profile, servers: Servers, engine: int, link: str | None = None, senders: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Routes between every two tiers of an engine, and from the G1 of each of the first `senders` engines to its own.
 
-    first_stage int64[E E + 1] for E ends, and stages int64[., 5], as `network.Network` has them.
+    What is handed over leaves the sender by its own `link` and enters by the receiver's. first_stage int64[E E + 1] for
+    E ends, which are the tiers and after them the senders, and stages int64[., 5], as `network.Network` has them.
     """
     names, own = servers.tiers, servers.of_engine[engine]
-    ends = len(names) + 1
+    ends = len(names) + senders
     first, stages = routes_between(profile, names, own)
     routes = []
     for source in range(ends):
@@ -107,16 +110,19 @@ def paths(profile: Profile, servers: Servers, engine: int, link: str | None) -> 
             route = (bc.BETWEEN_LEVELS * len(names) + source) * len(names) + target
             if source < len(names) and target < len(names):
                 routes.append(stages[first[route] : first[route + 1]])
-            elif target == 0 and link is not None:
-                routes.append(_over(servers, own, link))
+            elif target == 0:
+                routes.append(_handed_over(servers, source - len(names), engine, link))
             else:
                 routes.append(stages[:0])
     starts = np.concatenate([[0], np.cumsum([len(route) for route in routes])])
     return starts.astype(np.int64), np.concatenate(routes).astype(np.int64)
 
 
-def _over(servers: Servers, own: Sequence[Server], link: str) -> np.ndarray:
-    """The way up of one link, as a route of one stage."""
-    nth = 2 * servers.links.index(link)
-    server, column = own[len(servers.tiers) + nth], 2 * len(servers.tiers) + nth
-    return np.array([[server.level, server.row, column, 0, bc.LINK_NS]], np.uint32)
+def _handed_over(servers: Servers, sender: int, receiver: int, link: str) -> np.ndarray:
+    """Down one engine's link and up another's; both count as the receiver's traffic, by the link's name."""
+    stages = []
+    for engine, down in ((sender, 1), (receiver, 0)):
+        place = len(servers.tiers) + 2 * servers.links.index(link) + down
+        server = servers.of_engine[engine][place]
+        stages.append((server.level, server.row, len(servers.tiers) + place, down, bc.LINK_NS))
+    return np.array(stages, np.uint32)

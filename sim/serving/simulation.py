@@ -1,7 +1,8 @@
 """Runs a serving experiment: engines, the router between them and a monitor share the clock of one SimPy environment.
 
-An engine is one process. It runs ahead in compiled code to the next event of anyone else and never past it, then gives
-way: so engines that share a tier or a link see each other's traffic in order of time.
+All engines are one process. It runs ahead in compiled code to the next event of anyone else and never past it, then
+gives way. Within it engines that share a tier or a link take turns, so that they see each other's traffic in order of
+time; those that share nothing do not wait for one another.
 """
 
 from __future__ import annotations
@@ -13,25 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
-from numba.core.errors import NumbaError
 
+from sim.compiling import compiled
 from sim.cost.calibration import Calibration, Gpu, load_calibration, load_gpu
 from sim.errors import InputError
-from sim.kernels.compile import kernel, specialised
+from sim.kernels.by_reference import by_reference
+from sim.kernels.compile import kernel
 from sim.llm.models import Model, load_model
-from sim.policy import Plugin, explain_failure, hook_samples, sample_request
+from sim.policy import Plugin
 from sim.profile import Profile, load_profile
 from sim.serving import record as r
 from sim.serving import state as s
 from sim.serving import tiers as t
-from sim.serving.advance import FAULTY, FINISHED, NEEDS_ROOM, OUT, advance
+from sim.serving.advance import FAULTY, NEEDS_ROOM, advance
 from sim.serving.building import Memory, build, memory_of
 from sim.serving.iteration import give_up
+from sim.serving.laws import check_engines, check_run
 from sim.serving.network import PURPOSES, with_more_room
 from sim.serving.options import Cluster, ServingOptions
 from sim.serving.record import Histogram, ServingRun
 from sim.serving.routing import make_router
-from sim.serving.sampling import look_at
+from sim.serving.sampling import make_look
 from sim.serving.servers import Servers, make_servers
 from sim.serving.workload import Blocks, Workload, make_workload
 
@@ -144,7 +147,10 @@ def prepared(scenario: ServingScenario, trace: Trace | None = None) -> Setup:
 
 
 def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> ServingRun:
-    """Run an experiment to its end. jumps: see `building.build`. Raises InputError where a policy breaks a rule."""
+    """Run an experiment to its end, and check the laws of `sim.serving.laws`. jumps: see `building.build`.
+
+    Raises InputError where a policy breaks a rule, and BrokenLaw where the simulator has.
+    """
     env = simpy.Environment()
     servers = _servers(setup)
     engines = _engines(setup, servers, jumps)
@@ -155,14 +161,16 @@ def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> S
     house.check_finished()
     monitor.look()
     wall_seconds = time.perf_counter() - started
-    return _recorded(setup, servers, house, monitor, wall_seconds)
+    recorded = _recorded(setup, servers, house, monitor, wall_seconds)
+    check_run(recorded)
+    check_engines(house.engines)
+    return recorded
 
 
 def _servers(setup: Setup) -> Servers:
     names = [tier.name for tier in setup.options.tiers]
     cluster = setup.cluster
-    shared = {*cluster.shared} | ({cluster.link} if cluster.link else set())
-    return make_servers(setup.profile, names, cluster.replicas, shared)
+    return make_servers(setup.profile, names, cluster.replicas, cluster.shared)
 
 
 def _engines(setup: Setup, servers: Servers, jumps: bool) -> list[s.Engine]:
@@ -184,7 +192,8 @@ def _engines(setup: Setup, servers: Servers, jumps: bool) -> list[s.Engine]:
                 number=number,
                 seed=setup.seed,
                 jumps=jumps,
-                link=cluster.link if cluster.prefill else None,
+                link=cluster.link,
+                senders=cluster.prefill if role == s.DECODES else 0,
                 role=role,
                 routed=cluster.replicas > 1,
                 like=made[0] if made else None,
@@ -205,63 +214,58 @@ def _period_ns(setup: Setup) -> float:
 
 
 @kernel
-def _give_back(engine, call):
-    """The other engine has what this one computed of a call."""
+def _give_back(engine, call, now_ns):
+    """A call's blocks are free again. No event of the engine is before now_ns."""
+    engine.clock[s.NOW] = now_ns
     give_up(engine, call)
+    engine.count[s.HANDING_NOW] -= 1
     engine.calls[call, s.STATUS] = s.DONE
     engine.count[s.DIRTY] = 1
 
 
 class _Server:
-    """One engine as a SimPy process."""
+    """One engine, and when it will next do something: infinity where nothing is left to do."""
 
-    def __init__(self, env: simpy.Environment, house: _House, engine: s.Engine, number: int):
-        self.env, self.house, self.engine, self.number = env, house, engine, number
-        self._advance = _compiled(engine, advance, engine, 0.0)
-        self.process = env.process(self._run())
+    def __init__(self, engine: s.Engine, number: int, setup: Setup):
+        self.engine, self.number, self.setup = engine, number, setup
+        self._state = by_reference(engine)
+        self._advance = compiled(_plugins(engine), advance, self._state, 0.0)
+        self._give_back = None
+        if engine.rules[s.ROLE] == s.PREFILLS:
+            self._give_back = compiled(_plugins(engine), _give_back, self._state, 0, 0.0)
 
-    def _run(self):
+    def advance(self, until_ns: float) -> float:
+        """Take every event before `until_ns`, or until there is something in the outbox; when the next one is."""
         while True:
-            until_ns = float(self.env.peek())
-            if until_ns <= self.env.now:  # somebody else is to act at this moment, too
-                until_ns = float(np.nextafter(self.env.now, np.inf))
-            status = self.advance(until_ns)
-            if status == OUT:
-                self.house.collect(self)
-                continue
-            if status == FINISHED and self.house.all_arrived and not self.house.several:
-                return
-            next_ns = self.engine.clock[s.HELD_UNTIL]
-            try:
-                if status == FINISHED:
-                    yield self.house.more_to_come(self)
-                else:
-                    yield self.env.timeout(max(0.0, next_ns - self.env.now))
-            except simpy.Interrupt:  # a call or a message has come
-                continue
-            if status == FINISHED:
-                return
-
-    def advance(self, until_ns: float) -> int:
-        """Take every event before `until_ns`; FINISHED, AT_LIMIT or OUT."""
-        while True:
-            status = self._advance(self.engine, until_ns)
+            status = self._advance(self._state, until_ns)
             if status == NEEDS_ROOM:
-                self.engine = self.engine._replace(
-                    network=with_more_room(self.engine.network, int(self.engine.count[s.INBOX]))
-                )
+                network = with_more_room(self.engine.network, int(self.engine.count[s.INBOX]))
+                self.engine = self.engine._replace(network=network)
+                self._state = by_reference(self.engine)
             elif status == FAULTY:
                 raise self._fault()
             else:
-                return status
+                return float(self.engine.clock[s.HELD_UNTIL])
 
-    def wake(self) -> None:
-        if self.process.is_alive and self.env.active_process is not self.process:
-            self.process.interrupt()
+    def receive(self, calls: np.ndarray | int, arrival_ns: np.ndarray | float) -> None:
+        """Calls that will arrive, after all that were told before."""
+        begin = int(self.engine.count[s.INBOX])
+        end = begin + np.size(calls)
+        self.engine.inbox[begin:end], self.engine.inbox_ns[begin:end] = calls, arrival_ns
+        self.engine.count[s.INBOX] = end
+
+    def give_back(self, call: int, now_ns: float) -> None:
+        """Another engine has what this one computed of a call."""
+        self._give_back(self._state, call, now_ns)
+
+    def take_outbox(self) -> list[int]:
+        calls = self.engine.outbox[: self.engine.count[s.OUTBOX]].tolist()
+        self.engine.count[s.OUTBOX] = 0
+        return calls
 
     def _fault(self) -> InputError:
         state = self.engine.tiers.state
-        tier = self.house.setup.options.tiers[state[t.FAULT_TIER]]
+        tier = self.setup.options.tiers[state[t.FAULT_TIER]]
         name = tier.eviction.name
         if state[t.FAULT] == t.NO_REMOVE:
             return InputError(f"tiers.{tier.name}: eviction policy {name!r} has no remove hook, which exclusion needs")
@@ -272,21 +276,32 @@ class _Server:
 
 
 class _House:
-    """All engines, and what passes between them."""
+    """All engines as one SimPy process: they take turns in order of time, as far as they can see one another.
+
+    Of engines whose next events are at the same moment, the one of the lowest number is first. An engine is bound to
+    the next event of another only where that may change what it finds: of all others where they share a tier; of those
+    that prefill; and of one that decodes only while it fetches what was handed to it. Else it runs ahead to the next
+    call that is routed by what the engines are like then.
+    """
 
     def __init__(self, env: simpy.Environment, setup: Setup, engines: list[s.Engine]):
         self.env, self.setup = env, setup
-        self.several = len(engines) > 1
-        self.all_arrived = not self.several
-        self.servers = [_Server(env, self, engine, number) for number, engine in enumerate(engines)]
-        self._idle: dict[int, simpy.Event] = {}
-        self.replica_of = np.zeros(setup.workload.arrival_ns.size, np.int16)
-        self._source: dict[int, int] = {}
-        if self.several:
-            entered = range(setup.cluster.prefill or len(engines))
-            self._entry = make_router(setup.cluster.router, setup, list(entered))
-            self._exit = make_router("least_loaded", setup, list(range(setup.cluster.prefill, len(engines))))
-            env.process(self._route())
+        self.servers = [_Server(engine, number, setup) for number, engine in enumerate(engines)]
+        arrivals, prefill = setup.workload.arrival_ns, setup.cluster.prefill
+        self.replica_of = np.zeros(arrivals.size, np.int16)
+        self._next_ns = np.zeros(len(engines))  # by engine
+        self._bound = np.full(len(engines), bool(setup.cluster.shared))  # whether others wait for its events
+        self._bound[:prefill] = True
+        self._fetching = np.zeros(len(engines), np.int64)  # calls handed to an engine whose KV cache is still to come
+        self._source: dict[int, int] = {}  # call: the engine that has its KV cache until then
+        self._routed = 0
+        self._router = make_router(setup.cluster.router, setup, range(prefill or len(engines)))
+        self._exit = make_router("least_loaded", setup, range(prefill, len(engines)))
+        if len(engines) == 1:
+            self._routed = arrivals.size
+        elif self._router.in_turn:
+            self._hand_out()
+        env.process(self._run())
 
     @property
     def engines(self) -> list[s.Engine]:
@@ -300,52 +315,92 @@ class _House:
     def finished(self) -> bool:
         return self.ended == self.setup.workload.arrival_ns.size
 
-    def more_to_come(self, server: _Server) -> simpy.Event:
-        """What an engine without work waits for; it happens when every call has ended."""
-        self._idle[server.number] = self.env.event()
-        if self.all_arrived and self.finished:
-            for event in self._idle.values():
-                if not event.triggered:
-                    event.succeed()
-        return self._idle[server.number]
+    def _run(self) -> Iterator[simpy.Event]:
+        while True:
+            until_ns = float(self.env.peek())
+            if until_ns <= self.env.now:  # whoever else acts at this moment sees it as it is before all that we do
+                yield self.env.timeout(0.0)
+                continue
+            next_ns = self._take_turns(until_ns)
+            if next_ns == np.inf:
+                break
+            yield self.env.timeout(max(0.0, next_ns - self.env.now))
+        ended_ns = max(float(engine.clock[s.NOW]) for engine in self.engines)
+        yield self.env.timeout(max(0.0, ended_ns - self.env.now))
 
-    def _route(self) -> Iterator[simpy.Event]:
-        for call, arrival_ns in enumerate(self.setup.workload.arrival_ns):
-            if arrival_ns > self.env.now:
-                yield self.env.timeout(arrival_ns - self.env.now)
-            self._hand(call, self._entry(call, self.engines))
-        self.all_arrived = True
+    def _take_turns(self, until_ns: float) -> float:
+        """Take everything before `until_ns`; when what follows is."""
+        arrival_ns = self.setup.workload.arrival_ns
+        while True:
+            call_ns = float(arrival_ns[self._routed]) if self._routed < arrival_ns.size else np.inf
+            self._advance_to(min(call_ns, until_ns))
+            if call_ns >= until_ns:
+                return min(call_ns, float(self._next_ns.min()))
+            self._hand(self._routed, self._router.choose(self._routed, self.engines), call_ns)
+            self._routed += 1
 
-    def _hand(self, call: int, number: int) -> None:
-        server = self.servers[number]
-        count, engine = server.engine.count, server.engine
-        place = int(count[s.INBOX])
-        engine.inbox[place], engine.inbox_ns[place] = call, self.env.now
-        count[s.INBOX] += 1
+    def _advance_to(self, until_ns: float) -> None:
+        """Let every engine take its events before `until_ns`."""
+        next_ns = self._next_ns
+        while True:
+            number = int(next_ns.argmin())
+            if next_ns[number] >= until_ns:
+                return
+            server = self.servers[number]
+            next_ns[number] = server.advance(self._limit_ns(number, until_ns))
+            if server.engine.count[s.OUTBOX]:
+                self._collect(server, float(server.engine.clock[s.NOW]))
+
+    def _limit_ns(self, number: int, until_ns: float) -> float:
+        """How far the engine that is next may go: not past what another does that it may see."""
+        others = self._bound.copy()
+        others[number] = False
+        limit_ns = min(until_ns, self._next_ns.min(where=others, initial=np.inf))
+        return max(limit_ns, float(np.nextafter(self._next_ns[number], np.inf)))
+
+    def _hand_out(self) -> None:
+        """All calls at once, where it does not matter what the engines are like when they arrive."""
+        arrival_ns, entries = self.setup.workload.arrival_ns, self._router.numbers
+        self._routed = arrival_ns.size
+        for place, number in enumerate(entries):
+            calls = np.arange(place, arrival_ns.size, len(entries))
+            self.servers[number].receive(calls, arrival_ns[calls])
+            self.replica_of[calls] = number
+
+    def _hand(self, call: int, number: int, now_ns: float) -> None:
+        self.servers[number].receive(call, now_ns)
         self.replica_of[call] = number
-        server.wake()
+        self._next_ns[number] = min(self._next_ns[number], now_ns)
 
-    def collect(self, server: _Server) -> None:
+    def _collect(self, server: _Server, now_ns: float) -> None:
         """Empty an engine's outbox: prefilled calls go to an engine that decodes, which says when it has them."""
-        engine = server.engine
-        for call in map(int, engine.outbox[: engine.count[s.OUTBOX]]):
+        for call in server.take_outbox():
             if server.number < self.setup.cluster.prefill:
-                self._pass_on(call, server)
-            else:
-                source = self.servers[self._source.pop(call)]
-                _give_back(source.engine, call)
-                source.wake()
-        engine.count[s.OUTBOX] = 0
+                self._pass_on(call, server, now_ns)
+                continue
+            source = self._source.pop(call)
+            self.servers[source].give_back(call, now_ns)
+            self._next_ns[source] = min(self._next_ns[source], now_ns)
+            self._is_fetching(server.number, -1)
 
-    def _pass_on(self, call: int, server: _Server) -> None:
-        number = self._exit(call, self.engines)
+    def _pass_on(self, call: int, server: _Server, now_ns: float) -> None:
+        for number in self._exit.numbers:  # no one but those that fetch was bound to keep up
+            if self._next_ns[number] < now_ns:
+                self._next_ns[number] = self.servers[number].advance(now_ns)
+        number = self._exit.choose(call, self.engines)
         there, here = self.servers[number].engine, server.engine
         there.calls[call, s.TOKENS] = here.calls[call, s.TOKENS]
         there.calls[call, s.HANDED_IN] = here.calls[call, s.FILLED]
+        there.calls[call, s.HANDED_BY] = self._source[call] = server.number
+        there.calls[call, s.COUNTED] = 1  # of what it finds: where it was prefilled
         for column in (s.FIRST_SCHEDULED, s.FIRST_TOKEN, s.LAST_TOKEN):
             there.times[call, column] = here.times[call, column]
-        self._source[call] = server.number
-        self._hand(call, number)
+        self._is_fetching(number, 1)
+        self._hand(call, number, now_ns)
+
+    def _is_fetching(self, number: int, more: int) -> None:
+        self._fetching[number] += more
+        self._bound[number] = self._fetching[number] > 0 or bool(self.setup.cluster.shared)
 
     def check_finished(self) -> None:
         """Raises InputError where calls are left that nothing will ever run."""
@@ -372,6 +427,7 @@ class _Monitor:
 
     def __init__(self, env: simpy.Environment, house: _House, every_ns: float, progress: Progress | None):
         self.env, self.house, self.every_ns, self.progress = env, house, every_ns, progress
+        self._look_at = make_look(house.engines[0])
         self.times: list[float] = []
         self.looks: list[list[dict[str, Any]]] = []
         env.process(self._run())
@@ -391,7 +447,7 @@ class _Monitor:
             self.times.pop()
             self.looks.pop()
         self.times.append(self.env.now)
-        self.looks.append([look_at(engine) for engine in self.house.engines])
+        self.looks.append([self._look_at(engine) for engine in self.house.engines])
         if self.progress is not None:
             self.progress(self.house.ended, self.house.setup.workload.arrival_ns.size)
 
@@ -439,10 +495,11 @@ def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor, 
 def _calls(setup: Setup, engines: list[s.Engine], replica_of: np.ndarray) -> dict[str, np.ndarray]:
     """Of each call what the engine says that ended it; what several did of it is added up."""
     work = setup.workload
-    rows = np.arange(work.arrival_ns.size)
-    whole = np.stack([engine.calls for engine in engines])
-    last, total = whole[replica_of, rows], whole.sum(axis=0)
-    times = np.stack([engine.times for engine in engines])[replica_of, rows]
+    total = sum(engine.calls for engine in engines)
+    last, times = np.empty_like(engines[0].calls), np.empty_like(engines[0].times)
+    for number, engine in enumerate(engines):
+        ended = replica_of == number
+        last[ended], times[ended] = engine.calls[ended], engine.times[ended]
     refused = last[:, s.STATUS] == s.REFUSED
     return {
         "arrival_ns": work.arrival_ns,
@@ -490,25 +547,7 @@ def _loads(engines: list[s.Engine], first: s.Engine) -> dict[str, float]:
     return {name: float(value) for name, value in told.items()}
 
 
-# --- compiling -------------------------------------------------------------------------------------------------------
-
-
-def _compiled(engine: s.Engine, function: Callable, *arguments: Any) -> Callable:
-    """A kernel for these arguments. Raises InputError, naming the hook, where a plugin's cannot be compiled."""
-    try:
-        return specialised(function, *arguments)
-    except NumbaError as error:
-        raise _explained(engine, error) from error
-
-
-def _explained(engine: s.Engine, error: NumbaError) -> InputError:
-    for plugin, state in _plugins(engine):
-        found = explain_failure(plugin, hook_samples(plugin, state, sample_request()))
-        if found is not None:
-            return found
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    names = sorted({f"{plugin.KIND} {plugin.name!r}" for plugin, _ in _plugins(engine)})
-    return InputError(f"these do not compile together: {', '.join(names)}: {first}")
+# --- policies --------------------------------------------------------------------------------------------------------
 
 
 def _plugins(engine: s.Engine) -> Iterator[tuple[Plugin, Any]]:

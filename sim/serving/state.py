@@ -13,9 +13,10 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
 
 # columns of `Engine.calls`; TOKENS: of its sequence so far, prompt and generated; FILLED: those whose keys and values
 # are in G1; BLOCKS: of G1 that it has; COMMITTED: its leading blocks that were offered to the index; OWNED: blocks that
-# it alone has; SCHEDULED: tokens in the iteration at hand; PENDING: transfers that it waits for; STAGED: transfers of its
+# it alone has; SCHEDULED: tokens in the iteration at hand; PENDING: transfers that it waits for; STAGED: those of its
 # prefetch; LOAD_FROM, LOAD_TO: its blocks that are being loaded; SWAPPED: blocks that wait in the second tier;
-# HANDED_IN: tokens that another engine has computed; ADMISSION: order in which it was last admitted
+# HANDED_IN: tokens that another engine has computed; HANDED_BY: which; ADMISSION: order in which it was last admitted;
+# MOST_FILLED: tokens that it has had, computed or found; LOAD_FAILS: what is being loaded for it will not arrive
 (
     STATUS,
     TOKENS,
@@ -42,14 +43,16 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
     COUNTED,
     AWAITED,
     ADMIT_TOLD,
-) = range(25)
-CALL_COLUMNS = 25
+    LOAD_FAILS,
+    HANDED_BY,
+) = range(27)
+CALL_COLUMNS = 27
 
 # columns of `Engine.times`
 FIRST_SCHEDULED, FIRST_TOKEN, FINISH, SINCE, STALL_BEFORE, BLOCKED_BEFORE, LAST_TOKEN, STAGED_UNTIL = range(8)
 TIME_COLUMNS = 8
 
-NOTHING_KEPT, PINNED_HERE, DUPLICATE = 0, 1, 2  # of a row of the trace: what its call did with that block
+NOTHING_KEPT, PINNED_HERE, DUPLICATE = 0, 1, 2  # what a call did with one of its blocks
 
 # places in `Engine.clock`
 NOW, STEP_START, STEP_END, STALLED, BLOCKED, BLOCKED_SINCE, LAST_FINISH, DRAIN_SINCE, LOAD_SINCE, HELD_UNTIL = range(10)
@@ -89,8 +92,9 @@ NOW, STEP_START, STEP_END, STALLED, BLOCKED, BLOCKED_SINCE, LAST_FINISH, DRAIN_S
     ASIDE,
     DRAWS,
     HELD_CALLS,
-) = range(33)
-COUNT_PLACES = 33
+    HANDING_NOW,  # calls prefilled here whose blocks another engine is fetching
+) = range(34)
+COUNT_PLACES = 34
 
 IDLE, DRAINING, COMPUTING, AWAITING = range(4)  # AWAITING: computed, but for layers whose prefix is still being loaded
 
@@ -140,7 +144,7 @@ class Engine(NamedTuple):
     times: np.ndarray  # float64[n, TIME_COLUMNS]
     parts_ns: np.ndarray  # float64[n, len(PARTS)]
     hit_tokens: np.ndarray  # int64[n, T]
-    kept: np.ndarray  # uint8[rows] NOTHING_KEPT .. DUPLICATE
+    kept: np.ndarray  # uint8[rows + blocks of one call] NOTHING_KEPT .. DUPLICATE (`blocks._kept_at`)
     tiers: object  # tiers.Tiers
     network: object  # network.Network
     scheduling: object

@@ -22,6 +22,7 @@ from sim.policy import NO_BLOCK, make_request
 # bits of a tier's word for a block; ORPHAN: held, but its policy has forgotten it; AWAITS: a copy is to be made of what
 # is under way to the tier above
 HELD, UNDER_WAY, ORPHAN, AWAITS = 1, 2, 4, 8
+ALL_BITS = 255  # of a word; what is to be kept of it is said as `ALL_BITS - UNDER_WAY`, which fits without compilation
 
 COUNTS = (
     "lookups",
@@ -37,7 +38,7 @@ COUNTS = (
 LOOKUPS, HITS, INSERTIONS, EVICTIONS, PROMOTIONS, DEMOTIONS, DROPPED, REFUSED, COPIES = range(len(COUNTS))
 
 # of a tier: its blocks, those that it holds, those of them that are orphans; blocks at which eviction begins, blocks
-# that it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget one
+# that it leaves; of G1: blocks that calls have for themselves, distinct blocks pinned; whether its policy can forget
 CAPACITY, COUNT, ORPHANS, TRIGGER, TARGET, PRIVATE, PINNED, REMOVABLE = range(8)
 
 # of a move
@@ -293,7 +294,7 @@ def unpin(tiers, request, touch):
     block = request.block
     tiers.pins[block] -= 1
     if tiers.held[0][block] & ORPHAN and tiers.pins[block] == 0:
-        tiers.held[0][block] &= ~ORPHAN
+        tiers.held[0][block] &= ALL_BITS - ORPHAN
         tiers.sizes[0][ORPHANS] -= 1
         tiers.eviction.on_insert(tiers.eviction_states, 0, request)
     elif touch and tiers.held[0][block] & ORPHAN == 0:
