@@ -35,7 +35,7 @@ from sim.serving.running import run
 from sim.serving.scenario import load_calls, load_serving_scenario
 
 TARGET_FOUND = 0.33  # share of prompt tokens whose keys and values are found
-TARGET_TTFT_S = 7.0  # of nine in ten requests
+TARGET_TTFT_S = 6.0  # of nine in ten requests
 TARGET_YEARS = 3.0  # that a drive is to last
 GIB = 2**30
 
