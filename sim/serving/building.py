@@ -27,6 +27,7 @@ from sim.serving.servers import Servers, paths
 from sim.serving.workload import Blocks, Workload
 
 _FLOAT32_BYTES = 4
+_ALLOCATION_UNITS = {"alignment_bytes", "page_bytes", "smallest_bytes"}  # parameters of allocators
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,6 @@ def build(
     counts = {"calls": n, "tenants": _numbers(workload.tenant), "programs": _numbers(workload.program)}
     context = Context(capacity=memory.capacity_blocks[0], blocks=max(1, blocks.blocks), seed=seed, **counts)
     contiguous = options.allocator.plugin(registry.ALLOCATOR) if options.reservation != "paged" else _no_allocator()
-    space = Context(capacity=memory.capacity_blocks[0] * memory.block_bytes, blocks=max(1, n), seed=seed)
     count = np.zeros(s.COUNT_PLACES, np.int64)
     count[s.INBOX] = 0 if routed else n
     clock = np.zeros(10)
@@ -229,7 +229,7 @@ def build(
         scheduling=scheduling,
         scheduling_state=scheduling.make_state(context, options.scheduling.parameters),
         allocator=contiguous,
-        allocator_state=contiguous.make_state(space, options.allocator.parameters if contiguous.parameters() else {}),
+        allocator_state=_contiguous_memory(contiguous, options, memory, n, seed),
         waiting=make_rank_heap(n + 1),
         aside=np.zeros(n, np.int64),
         running=np.zeros(options.max_num_seqs, np.int64),
@@ -252,6 +252,17 @@ def build(
         rules=_rules(options, model, blocks, memory, scheduling, jumps, role),
         numbers=np.array([options.prefetch_timeout_ns, options.load_failure_rate]),
     )
+
+
+def _contiguous_memory(allocator: Allocator, options: o.ServingOptions, memory: Memory, calls: int, seed: int) -> Any:
+    """State of the allocator of reservations, in bytes of G1's blocks. What it cuts memory into is a block, if nobody
+    says otherwise: its own default is of other memory, and a call's memory begins with a block in any case.
+    """
+    units = dict.fromkeys(_ALLOCATION_UNITS & allocator.parameters().keys(), memory.block_bytes)
+    capacity = memory.capacity_blocks[0] * memory.block_bytes
+    context = Context(capacity=capacity, blocks=max(1, calls), seed=seed)
+    given = options.allocator.parameters if allocator.parameters() else {}
+    return allocator.make_state(context, {**units, **given})
 
 
 class _Nothing(NamedTuple):

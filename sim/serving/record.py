@@ -44,7 +44,8 @@ SAMPLED = (
     "loading",
     "kv_blocks_in_use",  # of G1, by running and loading calls
     "kv_blocks_cached",  # of G1, in nobody's use
-    "kv_waste_internal_tokens",  # allocated places of a call's last block that hold nothing yet
+    "kv_waste_internal_tokens",  # allocated places of a call's last block that hold nothing yet; of contiguous
+    #   reservations what the allocator rounds up, beyond the blocks in use
     "kv_waste_reserved_tokens",  # reserved for tokens that are not there yet (contiguous reservation)
     "kv_waste_external_tokens",  # free, but in no piece that would fit (contiguous reservation)
     "kv_duplicated_blocks",  # held twice in G1, because two calls computed them at the same time

@@ -27,34 +27,37 @@ def _unfilled(engine):
 
 
 @kernel
-def _largest_free(engine):
-    return engine.allocator.largest_free_bytes(engine.allocator_state)
+def _fragments(engine):
+    """Bytes of contiguous memory that are free, of these in one piece, and those that its allocator rounds up to."""
+    allocator, state = engine.allocator, engine.allocator_state
+    return allocator.free_bytes(state), allocator.largest_free_bytes(state), allocator.internal_bytes(state)
 
 
 def make_look(engine: s.Engine) -> Callable[[s.Engine], dict[str, Any]]:
     """What looks at engines such as this one: to find out at each look what they are made of takes milliseconds."""
     state = by_reference(engine)
-    unfilled, largest_free = specialised(_unfilled, state), specialised(_largest_free, state)
-    return lambda engine: _look_at(engine, unfilled, largest_free)
+    unfilled, fragments = specialised(_unfilled, state), specialised(_fragments, state)
+    return lambda engine: _look_at(engine, unfilled, fragments)
 
 
-def _look_at(engine: s.Engine, unfilled_of: Callable, largest_free_of: Callable) -> dict[str, Any]:
+def _look_at(engine: s.Engine, unfilled_of: Callable, fragments_of: Callable) -> dict[str, Any]:
     """By name, each of `record.SAMPLED`, and arrays: blocks by tier, engine's parts so far, bytes by column so far."""
     count, g1, each = engine.count, engine.tiers.sizes[0], int(engine.rules[s.BLOCK_TOKENS])
     contiguous = engine.rules[s.RESERVATION] != 0
     in_use = int(g1[t.PINNED] + g1[t.PRIVATE])
     state = by_reference(engine)
-    unfilled, external = int(unfilled_of(state)), 0
+    unfilled, external, rounded = int(unfilled_of(state)), 0, 0
     if contiguous:
-        largest = int(largest_free_of(state)) // int(engine.network.copy[BLOCK_BYTES])
-        external = max(0, int(g1[t.CAPACITY]) - in_use - largest) * each
+        free_bytes, largest_bytes, internal_bytes = fragments_of(state)
+        token_bytes = engine.network.copy[BLOCK_BYTES] / each
+        external, rounded = (free_bytes - largest_bytes) / token_bytes, internal_bytes / token_bytes
     told = {
         "running": count[s.RUNNING_NOW],
         "waiting": engine.waiting.size[0],
         "loading": count[s.LOADING_NOW],
         "kv_blocks_in_use": in_use,
         "kv_blocks_cached": g1[t.COUNT] - g1[t.PINNED],
-        "kv_waste_internal_tokens": 0 if contiguous else unfilled,
+        "kv_waste_internal_tokens": rounded if contiguous else unfilled,
         "kv_waste_reserved_tokens": unfilled if contiguous else 0,
         "kv_waste_external_tokens": external,
         "kv_duplicated_blocks": count[s.DUPLICATES],

@@ -86,6 +86,7 @@ def setup_of(
     memory = memory_of(profile, options, model, block_tokens)
     longest = min(options.max_model_len or model.context, model.context)
     left = memory.capacity_blocks[0] - int(options.watermark * memory.capacity_blocks[0])
+    _check_reservation(options, longest, left, block_tokens)
     workload, blocks = make_workload(trace, options, max_model_len=longest, capacity_blocks=left, seed=seed)
     return Setup(
         profile=profile,
@@ -112,14 +113,27 @@ def setup_of(
     )
 
 
+def _check_reservation(options: ServingOptions, longest: int, blocks: int, block_tokens: int) -> None:
+    """Raises InputError where not even one call's reservation fits."""
+    if options.reservation == "max" and longest > blocks * block_tokens:
+        problem = f"reservation 'max' gives each call memory for {longest} tokens, but G1 has room for"
+        expected = f"a max_model_len of at most {blocks * block_tokens}, or more memory"
+        raise InputError(problem, value=blocks * block_tokens, expected=expected)
+
+
 def simulate(scenario: ServingScenario, progress: Progress | None = None, trace: Trace | None = None) -> ServingRun:
     """Run a serving scenario to its end. trace: the scenario's, where the caller has it already.
 
     Raises InputError where the scenario's parts do not fit together, or a policy breaks a rule of the seam.
     """
+    return run(prepared(scenario, trace), progress)
+
+
+def prepared(scenario: ServingScenario, trace: Trace | None = None) -> Setup:
+    """What `simulate` runs, which any number of runs may share. Raises InputError as that does."""
     from sim.serving.scenario import load_calls
 
-    setup = setup_of(
+    return setup_of(
         load_profile(scenario.system, scenario.profile_overrides),
         load_model(scenario.model),
         load_gpu(scenario.gpu),
@@ -130,7 +144,6 @@ def simulate(scenario: ServingScenario, progress: Progress | None = None, trace:
         seed=scenario.seed,
         monitor_every_ns=scenario.monitor_every_ns,
     )
-    return run(setup, progress)
 
 
 def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> ServingRun:
@@ -395,6 +408,12 @@ class _House:
             return
         lost = self.setup.workload.arrival_ns.size - self.ended
         waiting = sum(int(engine.waiting.size[0]) for engine in self.engines)
+        if self.setup.options.reservation != "paged":
+            raise InputError(
+                f"{lost} calls never end: {waiting} wait for contiguous memory that the allocator never has",
+                value=self.setup.options.allocator.name,
+                expected="one that can place the largest reservation in empty memory, or more memory",
+            )
         raise InputError(
             f"{lost} calls never end: {waiting} wait for KV blocks that the policy of"
             f" {self.setup.options.tiers[0].name!r} does not give up",

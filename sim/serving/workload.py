@@ -73,7 +73,8 @@ def make_workload(
     block_tokens = _block_tokens(trace, calls, options)
     inputs, output_tokens, cut = _lengths(calls, max_model_len)
     prompt_blocks, all_blocks = _block_counts(inputs, output_tokens, block_tokens, options.partial_blocks)
-    reason = _reasons(inputs, output_tokens, all_blocks, options, max_model_len, capacity_blocks)
+    needed = _needed_blocks(inputs + output_tokens, all_blocks, block_tokens, options, max_model_len)
+    reason = _reasons(inputs, output_tokens, needed, options, max_model_len, capacity_blocks)
     all_blocks[reason != NO_REASON] = 0
     factor = calls.block_tokens // block_tokens if options.prefix_caching else 0
     hashed = trace.n_blocks * factor
@@ -168,6 +169,18 @@ def _block_counts(
         prompt = -(-inputs // block_tokens)
         return prompt, prompt - (-outputs // block_tokens)
     return inputs // block_tokens, -(-(inputs + outputs) // block_tokens)
+
+
+def _needed_blocks(
+    tokens: np.ndarray, blocks: np.ndarray, block_tokens: int, options: ServingOptions, max_model_len: int
+) -> np.ndarray:
+    """int64[n] blocks of G1 that a call must be able to have: its own, or what is reserved for it."""
+    if options.reservation == "max":
+        return np.full(blocks.size, -(-max_model_len // block_tokens))
+    if options.reservation == "pow2":
+        doubled = 1 << np.ceil(np.log2(np.maximum(tokens, 1))).astype(np.int64)
+        return -(-np.minimum(doubled, max_model_len) // block_tokens)
+    return blocks
 
 
 def _reasons(
