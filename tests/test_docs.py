@@ -96,7 +96,6 @@ def test_the_readme_knows_every_command():
 
 def test_what_the_readme_asks_for_exists():
     from sim import catalog, profile, scenario
-    from sim.llm.models import model_names
 
     scenarios, traces = scenario.scenario_names(), catalog.entries()
     eviction = registry.names(registry.EVICTION)
