@@ -452,6 +452,11 @@ TAIL = """## What is not covered
 - Fragmentation, energy and cost are checked against slow oracles and by arithmetic, in the tests, not against
   measurements.
 - libCacheSim and Mooncake are one trace each.
+- Tests hold the serving engine against a slow model of its rules on random workloads with one to three tiers: every
+  time to the last bit, hits by tier, preemptions, evictions, bytes; taking like iterations in one go, and compiling,
+  change no byte. Mooncake's conversation through the timed engine gives the prefix hits of the table above for both
+  orders of LRU, and all 20 rows of the two-tier table, exactly. One sequence at a time waits as Pollaczek and Khinchine
+  say, and the waiting queue keeps Little's law.
 - Serving is compared with one measured run, of one engine without lower tiers; tiers are compared with public
   simulators' hit ratios and with a slow model in the tests, not with measured times of loads.
 - Of language models' kernels, products of experts and latent attention are compared with nothing; Mamba layers have no

@@ -87,7 +87,7 @@ def test_lists_are_documents_and_tables(memhier, what, some):
 def test_listed_policies_show_what_can_be_set(memhier):
     rows = {(row["kind"], row["name"]): row for row in json.loads(memhier("list", "policies", "--json")[1])}
     assert rows["eviction", "s3fifo"]["parameters"]["small_ratio"] == 0.1
-    assert {kind for kind, _ in rows} == {"eviction", "admission", "prefetch", "offload", "allocator"}
+    assert {kind for kind, _ in rows} == {"eviction", "admission", "prefetch", "offload", "allocator", "scheduling"}
 
 
 def test_validate_names_every_error_of_every_file(here, memhier):

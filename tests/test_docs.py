@@ -111,6 +111,7 @@ def test_what_the_readme_asks_for_exists():
 
 def test_the_readme_counts_right():
     from sim import catalog, profile, scenario
+    from sim.llm.models import model_names
 
     counts = {
         "eviction policies": [len(registry.names(registry.EVICTION))],
@@ -118,6 +119,8 @@ def test_the_readme_counts_right():
             len(registry.names(kind)) for kind in (registry.ADMISSION, registry.PREFETCH, registry.OFFLOAD)
         ],
         "allocators": [len(registry.names(registry.ALLOCATOR))],
+        "scheduling policies": [len(registry.names(registry.SCHEDULING))],
+        "language models": [len(model_names())],
         "systems": [len(profile.system_names())],
         "trace readers": [len(registry.names(registry.READER))],
         "trace generators": [len(registry.names(registry.GENERATOR))],
