@@ -21,6 +21,7 @@ _PLACES = {
     "sim.probing": ("probe", "probe_together"),
     "sim.traffic": ("Load",),
     "sim.results": ("load_result", "Result"),
+    "sim.serving.running": ("run_serving",),
     "sim.serving.results": ("load_serving_result", "ServingResult"),
     "sim.policy": (
         "NEVER",

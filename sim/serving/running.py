@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.choice import Choice, parse_choice
 from sim.profile import load_profile
-from sim.serving.scenario import ServingScenario, load_calls, with_eviction
+from sim.serving.scenario import ServingScenario, load_calls, load_serving_scenario, with_eviction
 
 if TYPE_CHECKING:  # the engine and the tables bring numba and pyarrow with them
     from sim.serving.results import Beside, ServingResult
@@ -33,6 +33,20 @@ def run(
     if out is not None:
         check_place(out)
     return _saved(_result(scenario, load_calls(scenario), scenario.name, progress), out, beside)
+
+
+def run_serving(
+    scenario: str | Path,
+    overrides: Mapping[str, object] | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> ServingResult:
+    """Run a serving scenario by name or path, with dotted overrides; where `out` is given, the results are saved there.
+
+    Raises InputError for bad input.
+    """
+    return run(load_serving_scenario(scenario, overrides, seed), out, progress)
 
 
 def compare(
