@@ -31,6 +31,7 @@ from sim.serving.options import Cluster, KvTier, ServingOptions
 from sim.serving.rebuilding import loaded_of, options_of, scenario_of, with_places
 from sim.serving.record import ENGINE_PARTS, PARTS
 from sim.serving.results import ServingResult, save
+from sim.serving.scenario import load_serving_scenario
 from sim.serving.what_if import FAST_LOWER, LARGE_G1, LARGE_G2, NO_LOWER, Outcome, outcomes, variants
 from tests.serving_runs import changed, made_up_run, made_up_scenario, without_calls
 
@@ -380,10 +381,9 @@ def test_options_come_back_from_plain_data():
 
 
 def test_a_scenario_comes_back_from_its_plain_data(tmp_path):
-    scenarios = pytest.importorskip("sim.serving.scenario")
     file = tmp_path / "own.yaml"
     file.write_text(SERVING)
-    scenario = scenarios.load_serving_scenario(file)
+    scenario = load_serving_scenario(file)
     again = scenario_of(json.loads(json.dumps(scenario.resolved())))
     assert again == dataclasses.replace(scenario, file=None)
     made = variants(again, PROFILE, 1000, 2**21)

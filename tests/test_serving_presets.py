@@ -46,8 +46,6 @@ REAL = {  # as the systems' documentation lists them
     "kvbm": "DYN_KVBM_CPU_CACHE_GB DYN_KVBM_DISK_CACHE_GB DYN_KVBM_DISABLE_DISK_OFFLOAD_FILTER",
 }
 EVERY = [(name, option) for name in presets.names() for option in presets.preset(name).options]
-_SCHEDULED = {"priority", "longest_prefix", "prefix_groups"} <= set(registry.names(registry.SCHEDULING))
-scheduled = pytest.mark.skipif(not _SCHEDULED, reason="not all scheduling policies that presets name are here")
 
 
 @pytest.fixture
@@ -133,7 +131,6 @@ TRIED = (
 )
 
 
-@scheduled
 @pytest.mark.parametrize("name", presets.names())
 def test_none_is_ignored(name):
     """What is not modelled is refused; what is has values that come to different things, or allows but one value."""
@@ -153,7 +150,6 @@ def test_none_is_ignored(name):
 # --- what each sets --------------------------------------------------------------------------------------------------
 
 
-@scheduled
 def test_vllm(load):
     alone = load("vllm", "hbm")
     ours = ServingOptions(block_tokens=16, load_failure="fail", store_outputs=False, copy_blocks=1)
@@ -188,7 +184,6 @@ def test_vllm(load):
     load("vllm", spec_name="TieringOffloadingSpec")
 
 
-@scheduled
 def test_sglang(load):
     options = load("sglang")
     pool = int(0.88 * 80 * GIB - operators.weight_bytes(load_model("llama31_8b")))
