@@ -145,8 +145,8 @@ _LOADS = (
     Metric("loaded_tokens", "1", NEITHER, "tokens that they brought"),
     Metric("recomputed_instead_tokens", "1", NEITHER, "tokens computed again because a load would have taken longer"),
     Metric("failed_loads", "1", LOWER, "loads that failed"),
-    Metric("stores", "1", NEITHER, "copies of blocks to lower tiers"),
-    Metric("stored_bytes", "B", LOWER, "bytes that they moved"),
+    Metric("stores", "1", NEITHER, "blocks copied to lower tiers"),
+    Metric("stored_bytes", "B", LOWER, "bytes of these"),
 )
 _TIER = (
     Metric("tier.{tier}.hit_tokens", "1", NEITHER, "prompt tokens of completed calls found in this tier first"),

@@ -95,8 +95,9 @@ class ServingRun:
     tier_counts: by tier, by name: what its policies did (evictions, insertions, promotions, demotions, refused, ...).
     traffic_bytes: by part of the system and direction ("tier.dram.write", "link.pcie.up"), bytes moved;
     busy_ns: by part, how long it was held.
-    loads: one number by name: loads, loaded_tokens, recomputed_instead_tokens (a load would have taken longer),
-        break_even_tokens, failed, stores, stored_bytes.
+    loads: one number by name: loads (transfers), loaded_tokens, recomputed_instead_tokens (a load would have taken
+        longer), failed, stores (blocks copied to lower tiers), stored_bytes; PURPOSE_bytes and PURPOSE_ns for each of
+        `network.PURPOSES`; iterations_in_one_go.
     """
 
     calls: dict[str, np.ndarray]

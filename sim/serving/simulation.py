@@ -541,6 +541,8 @@ def _loads(engines: list[s.Engine], first: s.Engine) -> dict[str, float]:
         "failed": count[s.LOADS_FAILED],
         "iterations_in_one_go": count[s.JUMPED],
     }
+    down = moved[PURPOSES.index("store"), 0] + moved[PURPOSES.index("lower"), 0]
+    told |= {"stores": down, "stored_bytes": down * each}
     for purpose, (blocks, took_ns) in zip(PURPOSES, moved, strict=True):
         told[f"{purpose}_bytes"] = blocks * each
         told[f"{purpose}_ns"] = took_ns
