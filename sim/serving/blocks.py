@@ -171,7 +171,7 @@ def grow(engine, call, filled):
 @subroutine
 def commit(engine, call, upto):
     """Enter a call's complete blocks into the index, so that others find them; tell lower tiers of them."""
-    calls, tiers, work = engine.calls, engine.tiers, engine.work
+    calls, tiers = engine.calls, engine.tiers
     position = known_natural(calls[call, s.COMMITTED])
     while position < upto:
         request = request_of(engine, call, position)
@@ -183,7 +183,6 @@ def commit(engine, call, upto):
         position += 1
     if upto > calls[call, s.COMMITTED]:
         calls[call, s.COMMITTED] = upto
-    return work.first_row[call] >= 0
 
 
 @inlined

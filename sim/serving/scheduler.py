@@ -159,6 +159,7 @@ def _compute_ns(engine, filled, new):
 def _worth_loading(engine, call, near, run):
     """How many of the blocks found, `near` of them in G1, the call is to begin with."""
     rules = engine.rules
+    engine.count[s.INSTEAD_NOW] = 0
     if run == near or rules[s.LOAD_RULE] == NEVER:
         return near
     if rules[s.MAX_LOAD] > 0:
@@ -169,7 +170,7 @@ def _worth_loading(engine, call, near, run):
     if rules[s.LOAD_RULE] == SOONER:
         saved_ns = _compute_ns(engine, tokens_in(engine, call, near), tokens)
         if _load_tokens_ns(engine, near, run) >= saved_ns:
-            engine.count[s.RECOMPUTED_INSTEAD] += tokens
+            engine.count[s.INSTEAD_NOW] = tokens
             return near
     return run
 
@@ -320,6 +321,7 @@ def _admit(engine, call, budget, now_ns):
         calls[call, s.LOAD_FAILS] = waits and engine.numbers[s.FAILURE_RATE] > 0.0 and _fails(engine)
     if fresh:
         _count_hits(engine, call, near if calls[call, s.LOAD_FAILS] else run)
+        engine.count[s.RECOMPUTED_INSTEAD] += engine.count[s.INSTEAD_NOW]  # once, however often it was tried
     if waits:
         calls[call, s.FILLED] = tokens_in(engine, call, near)
         return LOADS

@@ -37,7 +37,6 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
     COMPUTED,
     REASON,
     PHASE,
-    RESERVED,
     MOST_FILLED,
     HELD_AT,
     COUNTED,
@@ -45,8 +44,8 @@ ABSENT, WAITING, LOADING, LOADED, RUNNING, HANDING, DONE, REFUSED = range(8)
     ADMIT_TOLD,
     LOAD_FAILS,
     HANDED_BY,
-) = range(27)
-CALL_COLUMNS = 27
+) = range(26)
+CALL_COLUMNS = 26
 
 # columns of `Engine.times`
 FIRST_SCHEDULED, FIRST_TOKEN, FINISH, SINCE, STALL_BEFORE, BLOCKED_BEFORE, LAST_TOKEN, STAGED_UNTIL = range(8)
@@ -62,7 +61,6 @@ NOW, STEP_START, STEP_END, STALLED, BLOCKED, BLOCKED_SINCE, LAST_FINISH, DRAIN_S
     ARRIVED,  # of the inbox
     INBOX,  # calls in it
     RUNNING_NOW,
-    WAITING_NOW,
     LOADING_NOW,
     BATCH_TOKENS,
     BATCH_OUTPUTS,
@@ -89,12 +87,12 @@ NOW, STEP_START, STEP_END, STALLED, BLOCKED, BLOCKED_SINCE, LAST_FINISH, DRAIN_S
     BATCH_LOADS,  # transfers that the batch at hand waits for
     JUMPED,
     OUTBOX,
-    ASIDE,
+    INSTEAD_NOW,  # tokens that the call at hand would compute although they could be loaded
     DRAWS,
     HELD_CALLS,
     HANDING_NOW,  # calls prefilled here whose blocks another engine is fetching
-) = range(34)
-COUNT_PLACES = 34
+) = range(33)
+COUNT_PLACES = 33
 
 IDLE, DRAINING, COMPUTING, AWAITING = range(4)  # AWAITING: computed, but for layers whose prefix is still being loaded
 
