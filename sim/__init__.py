@@ -23,6 +23,8 @@ _PLACES = {
     "sim.results": ("load_result", "Result"),
     "sim.serving.running": ("run_serving",),
     "sim.serving.results": ("load_serving_result", "ServingResult"),
+    "sim.fragmentation.source": ("AllocationSource",),
+    "sim.fragmentation.operations": ("Operations", "build_operations"),
     "sim.policy": (
         "NEVER",
         "NO_BLOCK",

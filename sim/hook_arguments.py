@@ -126,9 +126,32 @@ def make_call(
     )
 
 
+SYSTEM_CALLS = ("system_allocations", "system_releases", "maps", "unmaps", "copies", "copied_bytes")
+SYSTEM_ALLOCATIONS, SYSTEM_RELEASES, MAPS, UNMAPS, COPIES, COPIED_BYTES = range(len(SYSTEM_CALLS))
+
+
+class Objects(NamedTuple):
+    """What is known of the objects that an allocator places, before they come; int64[objects] each.
+
+    Where a trace does not say one of them, it has no elements. `final_bytes`, `born` and `dies` are of the future:
+    only bounds, and what is named after an oracle, may look at them.
+    """
+
+    first_bytes: np.ndarray  # asked for at first
+    final_bytes: np.ndarray  # the most that it will come to
+    most_bytes: np.ndarray  # the most that it may come to, as whoever asks for it knows (a limit of tokens)
+    unit_bytes: np.ndarray  # what it grows by (the KV cache of a token)
+    born: np.ndarray  # number of the operation that allocates it
+    dies: np.ndarray  # number of the operation that releases it, NEVER where none does
+    stream: np.ndarray  # queue of an accelerator that it is used on, from 0
+    kind: np.ndarray  # what it is, a code that its trace has a name for
+
+
 @dataclass(frozen=True)
 class Context:
     """What a plugin's `init` is told.
+
+    objects: what is known of what an allocator places; None where nothing is.
 
     capacity: in bytes, in objects where sizes are ignored; unit_sizes: they are ignored, each block counts 1.
     calls, tenants, programs: of language models, numbered densely from 0; 0 where the trace has none.
@@ -141,3 +164,4 @@ class Context:
     calls: int = 0
     tenants: int = 0
     programs: int = 0
+    objects: Objects | None = None

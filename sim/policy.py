@@ -78,6 +78,33 @@ def _hold_nothing(state, call):
     return 0.0
 
 
+# Defaults of an allocator's hooks.
+
+
+def _no_bytes(state):
+    return np.int64(0)
+
+
+def _not_told(state):
+    return np.int64(-1)
+
+
+def _keep_size(state, block, size_bytes):
+    return False
+
+
+def _no_places(state, block, out):
+    return np.int64(-1)
+
+
+def _no_calls(state, which):
+    return np.int64(0)
+
+
+def _no_wait(state):
+    return 0.0
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvictionPolicy(Plugin):
     """Which block leaves.
@@ -254,12 +281,31 @@ class SchedulingPolicy(Plugin):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Allocator(Plugin):
-    """Where a block is placed in a tier's memory, and what is wasted by it.
+    """Where objects are placed in a memory, and what is wasted by it; an object of a cache's tier is a block.
 
-    allocate(state, block, size_bytes) -> bool: place a block that is not placed; False where nothing fits.
-    release(state, block): give back the place of a placed block.
-    free_bytes(state): bytes in no allocation. largest_free_bytes(state): the largest block that would still fit.
-    internal_bytes(state): bytes allocated beyond what was asked for.
+    `context.objects` says what is known of the objects before they come (`sim.hook_arguments.Objects`); `needs` names
+    its fields without which the allocator cannot work. At every moment
+
+        bytes of objects + internal + reserved + metadata + free = the capacity, less a tail that never changes.
+
+    allocate(state, block, size_bytes) -> bool: place an object that is not placed; False where nothing fits.
+    release(state, block): give back the place of a placed object.
+    free_bytes(state): bytes in no allocation. largest_free_bytes(state): the largest object that would still fit.
+    internal_bytes(state): bytes allocated that their object will never use: rounding, and rests of pages.
+    reserved_bytes(state), optional: bytes allocated that their object does not use yet; none by default.
+    metadata_bytes(state), optional: of the capacity, what the allocator's own books take; none by default.
+    outside_bytes(state), optional: what its books take outside of the capacity (a block table in other memory, say).
+    held_bytes(state), optional: what it has taken from the system now: segments, mapped pages. Negative (the default)
+        where it has no notion of that: it then holds all up to the highest address that was ever used.
+    resize(state, block, size_bytes) -> bool, optional: give a placed object another size, whose contents keep their
+        place; False where that cannot be, and nothing has changed. Without it an object that grows is placed anew,
+        copied and released.
+    extents(state, block, out) -> int, optional: how many runs of addresses a placed object lies in, in the order of
+        its bytes, neighbours merged; the first of them are written to out, int64[n, 2] of (address, bytes), as far as
+        they go. The last may reach beyond the object's own bytes. Negative where it names no places.
+    tick(state, now_ns), optional: time has come to now_ns; called before the calls of that moment.
+    calls_made(state, which) -> int, optional: calls of the system so far, see `sim.hook_arguments.SYSTEM_CALLS`.
+    waited_ns(state) -> float, optional: how long callers have waited for such calls so far.
     """
 
     KIND: ClassVar[str] = "allocator"
@@ -269,6 +315,26 @@ class Allocator(Plugin):
         "free_bytes": 1,
         "largest_free_bytes": 1,
         "internal_bytes": 1,
+        "reserved_bytes": 1,
+        "metadata_bytes": 1,
+        "outside_bytes": 1,
+        "held_bytes": 1,
+        "resize": 3,
+        "extents": 3,
+        "tick": 2,
+        "calls_made": 2,
+        "waited_ns": 1,
+    }
+    OPTIONAL: ClassVar[Mapping[str, Callable]] = {
+        "reserved_bytes": _no_bytes,
+        "metadata_bytes": _no_bytes,
+        "outside_bytes": _no_bytes,
+        "held_bytes": _not_told,
+        "resize": _keep_size,
+        "extents": _no_places,
+        "tick": _nothing,
+        "calls_made": _no_calls,
+        "waited_ns": _no_wait,
     }
 
     allocate: Callable
@@ -276,6 +342,23 @@ class Allocator(Plugin):
     free_bytes: Callable
     largest_free_bytes: Callable
     internal_bytes: Callable
+    reserved_bytes: Callable | None = None
+    metadata_bytes: Callable | None = None
+    outside_bytes: Callable | None = None
+    held_bytes: Callable | None = None
+    resize: Callable | None = None
+    extents: Callable | None = None
+    tick: Callable | None = None
+    calls_made: Callable | None = None
+    waited_ns: Callable | None = None
+
+    @property
+    def can_resize(self) -> bool:
+        return python_of(self.resize) is not _keep_size
+
+    @property
+    def names_places(self) -> bool:
+        return python_of(self.extents) is not _no_places
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -485,8 +568,11 @@ def hook_samples(plugin: Plugin, state, request: Request) -> dict[str, tuple]:
         "preempts": (call, call),
         "on_tokens": (call, 1),
         **{hook: block for hook in ("remove", "copy_on_evict", "keep_on_promote", "release")},
-        **{hook: () for hook in ("free_bytes", "largest_free_bytes", "internal_bytes")},
-        "allocate": (request.block, request.size_bytes),
+        **{hook: () for hook in ("waited_ns", *(hook for hook in Allocator.HOOKS if hook.endswith("_bytes")))},
+        **{hook: (request.block, request.size_bytes) for hook in ("allocate", "resize")},
+        "extents": (request.block, np.zeros((1, 2), np.int64)),
+        "tick": (0.0,),
+        "calls_made": (0,),
         "propose": (request, True, np.zeros(0, np.int64)),
         "serve": (0, 0.0, request.size_bytes, False),
         "submit": (0, 0.0, request.address, request.size_bytes, False),

@@ -41,9 +41,12 @@ SCHEDULING = Kind("scheduling", "scheduling policy", "policies.scheduling", "POL
 ALLOCATOR = Kind("allocator", "allocator", "sim.allocation", "ALLOCATOR", "memhier.allocators")
 DEVICE_MODEL = Kind("device_model", "device model", "sim.devices", "MODEL", "memhier.devices")
 READER = Kind("reader", "trace reader", "workloads.readers", "READER", "memhier.readers")
+ALLOCATION_SOURCE = Kind(
+    "allocation_source", "source of allocations", "workloads.allocations", "SOURCE", "memhier.allocation_sources"
+)
 GENERATOR = Kind("generator", "trace generator", "workloads.generators", "GENERATOR", "memhier.generators")
 POLICIES = (EVICTION, ADMISSION, PREFETCH, OFFLOAD, SCHEDULING)
-KINDS = (*POLICIES, ALLOCATOR, DEVICE_MODEL, READER, GENERATOR)
+KINDS = (*POLICIES, ALLOCATOR, DEVICE_MODEL, READER, GENERATOR, ALLOCATION_SOURCE)
 
 
 def names(kind: Kind) -> list[str]:
@@ -145,6 +148,7 @@ _CLASSES = {
     DEVICE_MODEL: ("DeviceModel", "EventModel"),
     READER: ("Reader",),
     GENERATOR: ("Generator",),
+    ALLOCATION_SOURCE: ("AllocationSource",),
 }
 
 

@@ -507,83 +507,9 @@ def _no_result(_answers: list) -> None:
 
 
 def _allocator_rules(allocator: Allocator, parameters: dict[str, Any]):
-    capacity = 64 * 4096
-    state = _fresh_state(allocator, capacity, _BLOCKS, parameters)
-    samples = hook_samples(allocator, state, next(_requests()))
-    yield "init gives a new state each time", lambda: _check_state(allocator, parameters)
-    yield "every hook compiles and returns the right type", lambda: check_compiles(allocator, samples)
-    yield "every byte is accounted for", lambda: _no_result(_Memory(allocator, parameters, capacity).run())
-    yield "the same again for the same seed", lambda: _check_memory(allocator, parameters, capacity, False)
-    if not config.DISABLE_JIT:
-        yield "compiled as in Python", lambda: _check_memory(allocator, parameters, capacity, True)
+    from sim import allocation_testing
 
-
-def _check_memory(allocator: Allocator, parameters: dict[str, Any], capacity: int, compiled: bool) -> None:
-    one, other = (_Memory(allocator, parameters, capacity, which).run() for which in (False, compiled))
-    what = "in Python and compiled" if compiled else "for the same requests"
-    same(one, other, f"the allocator is not the same {what}", STATE_RULE)
-
-
-class _Memory:
-    """Allocates and releases at random, and adds up what the allocator says of its bytes."""
-
-    def __init__(self, allocator: Allocator, parameters: dict[str, Any], capacity: int, compiled: bool = False):
-        self.hooks = compiled_hooks(allocator) if compiled else PythonHooks(allocator, "random allocations")
-        self.capacity, self.state = capacity, _fresh_state(allocator, capacity, _BLOCKS, parameters)
-        self.sizes: dict[int, int] = {}
-        self.log: list[Any] = []
-
-    def run(self) -> list:
-        rng = np.random.default_rng(_SEED)
-        self.empty_bytes = self._free()
-        if not 0 < self.empty_bytes <= self.capacity:
-            raise Broken(f"free_bytes of an empty memory of {self.capacity} bytes is {self.empty_bytes}")
-        for _ in range(_REQUESTS):
-            block = int(rng.integers(_BLOCKS))
-            size = int(rng.integers(1, self.capacity // 4))
-            if rng.random() < 0.2:
-                size = int(self.hooks.largest_free_bytes(self.state))
-            if block in self.sizes:
-                self._release(block)
-            elif size > 0:
-                self._allocate(block, size)
-            self._account()
-        for block in list(self.sizes):
-            self._release(block)
-        if self._free() != self.empty_bytes:
-            raise Broken(f"after all is released {self._free()} bytes are free; before, it was {self.empty_bytes}")
-        return self.log
-
-    def _free(self) -> int:
-        return int(self.hooks.free_bytes(self.state))
-
-    def _allocate(self, block: int, size: int) -> None:
-        before, largest = self._free(), int(self.hooks.largest_free_bytes(self.state))
-        placed = truth(self.hooks.allocate(self.state, block, size), "allocate")
-        if placed and size > largest:
-            raise Broken(f"allocate placed {size} bytes where largest_free_bytes said {largest}")
-        if not placed and size == largest:
-            raise Broken(f"allocate refused {size} bytes, just what largest_free_bytes said would fit")
-        if not placed and self._free() != before:
-            raise Broken("an allocate that returns False must change nothing, but free_bytes changed")
-        if placed:
-            self.sizes[block] = size
-        self.log.append((block, size, placed))
-
-    def _release(self, block: int) -> None:
-        self.hooks.release(self.state, block)
-        del self.sizes[block]
-
-    def _account(self) -> None:
-        free, internal = self._free(), int(self.hooks.internal_bytes(self.state))
-        largest = int(self.hooks.largest_free_bytes(self.state))
-        if not 0 <= largest <= free:
-            raise Broken(f"largest_free_bytes is {largest} where free_bytes is {free}")
-        asked = sum(self.sizes.values())
-        if internal < 0 or free + asked + internal != self.empty_bytes:
-            told = f"{free} free + {asked} asked for + {internal} internal"
-            raise Broken(f"bytes do not add up: {told} is not {self.empty_bytes}, what an empty memory has free")
-        self.log.append((free, largest, internal))
+    return allocation_testing.rules(allocator, parameters)
 
 
 # ---------------------------------------------------------------------------------------------------------- scheduling

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.allocation._places import one_run
 from sim.kernels.regions import (
+    ADDRESS,
+    BYTES,
     FREE,
     ROUNDING,
     Regions,
@@ -21,6 +24,7 @@ from sim.kernels.regions import (
     largest_run,
     make_regions,
     place_found,
+    rounded,
 )
 from sim.policy import Context
 
@@ -65,10 +69,16 @@ def internal_bytes(state):
     return state.regions.counts[ROUNDING]
 
 
+def extents(state, block, out):
+    segments = state.regions.segments
+    return one_run(out, segments[block, ADDRESS], rounded(state.regions, segments[block, BYTES]))
+
+
 HOOKS = {
     "allocate": allocate,
     "release": release,
     "free_bytes": free_bytes,
     "largest_free_bytes": largest_free_bytes,
     "internal_bytes": internal_bytes,
+    "extents": extents,
 }

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.allocation._places import one_run
 from sim.kernels.bitset import BitSet, add, contains, discard, first_from, make_bitset
 from sim.kernels.compile import subroutine
 from sim.policy import Allocator
@@ -140,6 +141,11 @@ def internal_bytes(state):
     return state.totals[_INTERNAL]
 
 
+def extents(state, block, out):
+    taken = state.smallest_bytes << _order(state.smallest_bytes, state.asked[block])
+    return one_run(out, state.address[block], taken)
+
+
 ALLOCATOR = Allocator(
     name="buddy",
     init=init,
@@ -148,4 +154,5 @@ ALLOCATOR = Allocator(
     free_bytes=free_bytes,
     largest_free_bytes=largest_free_bytes,
     internal_bytes=internal_bytes,
+    extents=extents,
 )

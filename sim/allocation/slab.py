@@ -22,9 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.allocation._places import one_run
 from sim.kernels.bitset import BitSet, add, contains, discard, first_from, make_bitset
 from sim.kernels.compile import subroutine
 from sim.kernels.regions import (
+    ADDRESS,
     FREE,
     Regions,
     addresses,
@@ -269,6 +271,16 @@ def internal_bytes(state):
     return state.totals[_INTERNAL]
 
 
+def extents(state, block, out):
+    segments, size_bytes, chunk = state.pool.segments, state.blocks[block, _ASKED], state.blocks[block, _CHUNK]
+    if chunk == _WHOLE_SLABS:
+        return one_run(out, segments[state.slabs.shape[0] + block, ADDRESS], rounded(state.pool, size_bytes))
+    number = _class_of(state.classes, size_bytes)
+    row = state.classes[number]
+    within = (chunk - row[_FIRST_CHUNK]) % row[_PER_SLAB] * row[_CHUNK_BYTES]
+    return one_run(out, segments[_slab_of(state.classes, number, chunk), ADDRESS] + within, row[_CHUNK_BYTES])
+
+
 ALLOCATOR = Allocator(
     name="slab",
     init=init,
@@ -277,4 +289,5 @@ ALLOCATOR = Allocator(
     free_bytes=free_bytes,
     largest_free_bytes=largest_free_bytes,
     internal_bytes=internal_bytes,
+    extents=extents,
 )

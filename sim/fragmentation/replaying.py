@@ -1,0 +1,219 @@
+"""Gives a stream of allocations to an allocator, call by call, and counts what comes of it; compiled.
+
+An object that the allocator cannot place is never there: later calls for it are counted and passed by. One that grows
+under an allocator that cannot resize is placed anew under a second number, copied, and released under the first; so an
+object's place is known to the allocator by its number or by that plus the number of objects.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sim.fragmentation.operations import ALLOCATE, RELEASE, Operations
+from sim.kernels.compile import kernel, subroutine
+
+NOT_LIVE, FAILED = 0, -1  # sizes of objects that are not there
+(
+    LIVE_BYTES,  # of objects now
+    LIVE_OBJECTS,
+    PEAK_LIVE_BYTES,
+    HELD_AT_PEAK_LIVE,
+    PEAK_HELD_BYTES,
+    LIVE_AT_PEAK_HELD,
+    TOP,  # the highest address ever used, where the allocator says where objects are
+    ALLOCATIONS,
+    RESIZES,
+    RELEASES,
+    FAILURES,  # allocations and resizes refused
+    FAILED_WITH_FREE,  # of these, with at least that many bytes free
+    FIRST_FAILURE,  # number of the operation, -1
+    PASSED_BY,  # operations on objects that were refused when they were allocated
+    MOVES,
+    MOVED_BYTES,
+    TOTALS,
+) = range(17)
+HELD_SUM, LIVE_SUM = 0, 1
+
+
+class Board(NamedTuple):
+    """What the replay itself knows."""
+
+    size: np.ndarray  # int64[objects] bytes now, NOT_LIVE or FAILED
+    place: np.ndarray  # int64[objects] the number under which the allocator knows it
+    totals: np.ndarray  # int64[TOTALS]
+    sums: np.ndarray  # float64[2] of bytes held and live, after each operation
+    clock_ns: np.ndarray  # float64[1]
+    buffer: np.ndarray  # int64[1, 2] of one run of addresses
+
+
+def make_board(operations: Operations) -> Board:
+    objects = operations.objects.born.size
+    totals = np.zeros(TOTALS, np.int64)
+    totals[FIRST_FAILURE] = -1
+    return Board(
+        size=np.zeros(objects, np.int64),
+        place=np.arange(objects),
+        totals=totals,
+        sums=np.zeros(2),
+        clock_ns=np.full(1, -1.0),
+        buffer=np.zeros((1, 2), np.int64),
+    )
+
+
+@subroutine
+def _held(allocator, state, board, empty_bytes):
+    """What the allocator says that it holds, else all up to the highest address used, else what is not free."""
+    held = allocator.held_bytes(state)
+    if held >= 0:
+        return held
+    if board.totals[TOP] > 0:
+        return board.totals[TOP]
+    return empty_bytes - allocator.free_bytes(state)
+
+
+@subroutine
+def _note_top(allocator, state, board, number):
+    """Of an allocator without a notion of what it holds, objects lie in one run each."""
+    if allocator.extents(state, number, board.buffer) > 0:
+        board.totals[TOP] = max(board.totals[TOP], board.buffer[0, 0] + board.buffer[0, 1])
+
+
+@subroutine
+def _fail(allocator, state, totals, row, more_bytes):
+    totals[FAILURES] += 1
+    totals[FAILED_WITH_FREE] += allocator.free_bytes(state) >= more_bytes
+    if totals[FIRST_FAILURE] < 0:
+        totals[FIRST_FAILURE] = row
+
+
+@subroutine
+def _resize(allocator, state, board, number, size, moves):
+    """Whether the object could be given another size, in place or, where `moves`, elsewhere."""
+    if not moves:
+        return allocator.resize(state, board.place[number], size)
+    objects = board.size.shape[0]
+    old = board.place[number]
+    new = old + objects if old < objects else old - objects
+    if not allocator.allocate(state, new, size):
+        return False
+    allocator.release(state, old)
+    board.place[number] = new
+    board.totals[MOVES] += 1
+    board.totals[MOVED_BYTES] += min(size, board.size[number])
+    return True
+
+
+@subroutine
+def _one(allocator, state, board, row, op, number, size, moves):
+    """One operation; whether something may have been placed."""
+    totals, had = board.totals, board.size[number]
+    if op == ALLOCATE:
+        totals[ALLOCATIONS] += 1
+        if not allocator.allocate(state, number, size):
+            _fail(allocator, state, totals, row, size)
+            board.size[number] = FAILED
+            return False
+        totals[LIVE_OBJECTS] += 1
+        totals[LIVE_BYTES] += size
+        board.size[number] = size
+        return True
+    if had == FAILED:
+        totals[PASSED_BY] += 1
+        return False
+    if op == RELEASE:
+        totals[RELEASES] += 1
+        allocator.release(state, board.place[number])
+        totals[LIVE_OBJECTS] -= 1
+        totals[LIVE_BYTES] -= had
+        board.size[number] = NOT_LIVE
+        return False
+    totals[RESIZES] += 1
+    if not _resize(allocator, state, board, number, size, moves):
+        _fail(allocator, state, totals, row, size if moves else size - had)
+        return False
+    totals[LIVE_BYTES] += size - had
+    board.size[number] = size
+    return True
+
+
+@kernel
+def play(allocator, state, board, time_ns, op, number, size_bytes, start, stop, moves, tops, empty, until_failure):
+    """Do the operations from `start` up to `stop`; the row after the last one done.
+
+    moves: the allocator cannot resize. tops: its highest address is looked for. empty: bytes free before
+    the first operation. until_failure: stop after the first.
+    """
+    totals = board.totals
+    held = _held(allocator, state, board, empty)
+    held_sum, live_sum = 0.0, 0.0
+    row = start
+    while row < stop:
+        if time_ns[row] > board.clock_ns[0]:
+            board.clock_ns[0] = time_ns[row]
+            allocator.tick(state, time_ns[row])
+        failures = totals[FAILURES]
+        placed = _one(allocator, state, board, row, op[row], number[row], size_bytes[row], moves)
+        if placed and tops:
+            _note_top(allocator, state, board, board.place[number[row]])
+        held = _held(allocator, state, board, empty)
+        live = totals[LIVE_BYTES]
+        if held > totals[PEAK_HELD_BYTES]:
+            totals[PEAK_HELD_BYTES], totals[LIVE_AT_PEAK_HELD] = held, live
+        if live > totals[PEAK_LIVE_BYTES]:
+            totals[PEAK_LIVE_BYTES], totals[HELD_AT_PEAK_LIVE] = live, held
+        held_sum += held
+        live_sum += live
+        row += 1
+        if until_failure and totals[FAILURES] > failures:
+            break
+    board.sums[HELD_SUM] += held_sum
+    board.sums[LIVE_SUM] += live_sum
+    return row
+
+
+LOOKED = (
+    "free_bytes",
+    "largest_free_bytes",
+    "internal_bytes",
+    "reserved_bytes",
+    "metadata_bytes",
+    "outside_bytes",
+    "held_bytes",
+)
+
+
+@kernel
+def look(allocator, state, board, empty_bytes, out, calls):
+    """What the allocator says of its memory now: out int64[len(LOOKED)], calls int64[len(SYSTEM_CALLS)]; waited ns."""
+    out[0] = allocator.free_bytes(state)
+    out[1] = allocator.largest_free_bytes(state)
+    out[2] = allocator.internal_bytes(state)
+    out[3] = allocator.reserved_bytes(state)
+    out[4] = allocator.metadata_bytes(state)
+    out[5] = allocator.outside_bytes(state)
+    out[6] = _held(allocator, state, board, empty_bytes)
+    for which in range(calls.shape[0]):
+        calls[which] = allocator.calls_made(state, which)
+    return np.float64(allocator.waited_ns(state))
+
+
+@kernel
+def gather(allocator, state, board, objects, room, out):
+    """Runs of addresses of all live objects: out int64[n, 3] of (address, bytes, object), as many as fit; how many.
+
+    room: int64[m, 2] for the runs of one object. An object with more runs than that has its last ones left out: -1.
+    """
+    many = np.int64(0)
+    for number in range(objects):
+        if board.size[number] <= 0:
+            continue
+        runs = allocator.extents(state, board.place[number], room)
+        if runs > room.shape[0]:
+            return np.int64(-1) - runs
+        for at in range(runs):
+            if many < out.shape[0]:
+                out[many, 0], out[many, 1], out[many, 2] = room[at, 0], room[at, 1], number
+            many += 1
+    return many
