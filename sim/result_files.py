@@ -27,6 +27,7 @@ DOCUMENTS = ("summary", "manifest", "timing")
 _KINDS = {  # what a format begins with -> what reads such a folder
     "memhier result": "sim.results.load_result",
     "memhier serving": "sim.serving.results.load_serving_result",
+    "memhier allocation": "sim.fragmentation.results.AllocationResult.load",
 }
 _LIBRARIES = ("numpy", "numba", "simpy", "pandas", "pyarrow")
 

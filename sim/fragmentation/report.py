@@ -1,0 +1,156 @@
+"""Tables of replays of allocations for a terminal of 80 columns: one in detail, several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sim import units
+from sim.report.cells import (
+    SHARE,
+    SIZES,
+    TIMES,
+    Shown,
+    best_on_what,
+    column_of,
+    count,
+    percent,
+    plain_table,
+    side_by_side,
+)
+
+if TYPE_CHECKING:
+    from sim.fragmentation.results import AllocationResult
+
+_TIMES_OVER = {"x": 1.0}
+_COUNTS = {"1": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_SHOWN = (
+    Shown("held", "peak_held_bytes", SIZES, "memory held at most"),
+    Shown("held/live", "held_over_live_peak", _TIMES_OVER, "held over live bytes"),
+    Shown("internal", "internal_fragmentation", SHARE, "internal waste"),
+    Shown("reserved", "reserved_share", SHARE, "reserved bytes"),
+    Shown("in holes", "free_over_held", SHARE, "bytes lost in holes"),
+    Shown("refused", "failures", _COUNTS, "refused calls"),
+    Shown("pieces", "runs_per_object", _COUNTS, "contiguity"),
+    Shown("calls", "system_calls", _COUNTS, "calls of the system"),
+    Shown("waited", "waited_ns", TIMES, "time waited for them"),
+)
+_CALLS = ("system_allocations", "system_releases", "maps", "unmaps")
+
+
+def run_report(result: AllocationResult) -> RenderableType:
+    """One allocator: what was held and lost, where objects lay, what it asked of the system."""
+    summary = result.summary
+    return Group(
+        Text(_heading(result), style="bold"),
+        _bytes_table(summary),
+        _waste_table(summary),
+        *([_place_table(result)] if "runs_per_object" in summary else []),
+        *([_call_table(summary)] if any(summary[name] for name in (*_CALLS, "copies")) else []),
+        Text(_failure_line(result)),
+        Text(_why(summary)),
+    )
+
+
+def _heading(result: AllocationResult) -> str:
+    summary, manifest = result.summary, result.manifest
+    return (
+        f"{result.label}: {summary['operations']:,} operations on {summary['objects']:,} objects of "
+        f"{manifest['trace']['name']} in {_bytes(manifest['capacity_bytes'])}"
+    )
+
+
+def _bytes(size: float | None) -> str:
+    return "-" if size is None else units.format_bytes(round(size), 4)
+
+
+def _bytes_table(summary: Mapping[str, float]) -> Table:
+    table = plain_table(
+        "", "live at most", "held at most", "held/live", "mean", "at peak live", "at peak held", title="Footprint"
+    )
+    ratios = (
+        "held_over_live_peak",
+        "held_over_live_mean",
+        "held_over_live_at_peak_live",
+        "held_over_live_at_peak_held",
+    )
+    told = (f"{summary[name]:.4f}" if name in summary else "-" for name in ratios)
+    table.add_row("bytes", _bytes(summary["peak_live_bytes"]), _bytes(summary["peak_held_bytes"]), *told)
+    return table
+
+
+def _waste_table(summary: Mapping[str, float]) -> Table:
+    table = plain_table("", "internal", "reserved", "books", "in holes", "external", "unusable", title="Waste, mean")
+    names = ("internal_fragmentation", "reserved_share", "metadata_share", "free_over_held", "external_fragmentation")
+    told = [percent(summary[name]) if name in summary else "-" for name in (*names, "unusable_free_share")]
+    table.add_row("share", *told)
+    return table
+
+
+def _place_table(result: AllocationResult) -> Table:
+    summary, link = result.summary, result.manifest["link"]
+    table = plain_table(
+        "", "pieces an object", "mean piece", "holes", f"of {link['name']}'s bandwidth", title="Contiguity, mean"
+    )
+    pieces, share = f"{summary['runs_per_object']:.4g}", percent(summary["transfer_share"])
+    table.add_row("objects", pieces, _bytes(summary["mean_run_bytes"]), f"{summary['holes']:,.1f}", share)
+    return table
+
+
+def _call_table(summary: Mapping[str, float]) -> Table:
+    table = plain_table(
+        "", *(name.replace("_", " ") for name in _CALLS), "copies", "copied", "waited", title="Calls of the system"
+    )
+    calls = (count(summary[name]) for name in (*_CALLS, "copies"))
+    table.add_row("calls", *calls, _bytes(summary["copied_bytes"]), units.format_time(summary["waited_ns"], 4))
+    return table
+
+
+def _failure_line(result: AllocationResult) -> str:
+    summary = result.summary
+    if not summary["failures"]:
+        least = _bytes(summary.get("least_largest_free_bytes"))
+        return f"nothing was refused; the largest allocation that would succeed was never below {least}"
+    return (
+        f"{summary['failures']:,} refused, {summary['failures_with_free']:,} of them with as many bytes free; the "
+        f"first was operation {summary['first_failure_operation']:,} (explain says why)"
+    )
+
+
+def _why(summary: Mapping[str, float]) -> str:
+    """Where most of what is held and not used goes."""
+    lost = {
+        "holes between allocations": summary.get("free_over_held", 0.0),
+        "rounding within allocations": summary.get("internal_fragmentation", 0.0),
+        "memory reserved for later": summary.get("reserved_share", 0.0),
+        "the allocator's own books": summary.get("metadata_share", 0.0),
+    }
+    most = max(lost, key=lost.get)
+    if lost[most] < 0.005:
+        return "less than 0.5 % of what was held is lost to anything"
+    return f"most is lost to {most}: {percent(lost[most])}"
+
+
+def comparison_report(results: Sequence[AllocationResult]) -> RenderableType:
+    """A row an allocator, the best of each column marked; and who leads on what."""
+    labels = [result.label for result in results]
+    summaries = [{**result.summary, "system_calls": sum(result.summary[name] for name in _CALLS)} for result in results]
+    told = [one for one in _SHOWN if all(one.metric in summary for summary in summaries)]
+    told = [one for one in told if one.metric in _ALWAYS or any(summary[one.metric] for summary in summaries)]
+    columns = [column_of(one, [summary[one.metric] for summary in summaries]) for one in told]
+    first = results[0]
+    heading = (
+        f"{first.summary['operations']:,} operations on {first.summary['objects']:,} objects of "
+        f"{first.manifest['trace']['name']}, at most {_bytes(first.summary['peak_live_bytes'])} live, in "
+        f"{_bytes(first.manifest['capacity_bytes'])}"
+    )
+    return Group(
+        Text(heading, style="bold"), side_by_side("allocator", labels, columns), Text(best_on_what(labels, columns))
+    )
+
+
+_ALWAYS = ("peak_held_bytes", "held_over_live_peak", "internal_fragmentation", "free_over_held", "failures")
