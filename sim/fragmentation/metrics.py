@@ -20,7 +20,12 @@ METRICS = (
     Metric("objects", "1", NEITHER, "objects that were asked for"),
     Metric("peak_live_bytes", "B", HIGHER, "the most bytes that objects had at a time"),
     Metric("peak_live_objects", "1", NEITHER, "the most objects at a time, of those looked at"),
-    Metric("peak_held_bytes", "B", LOWER, "the most that the allocator held: segments, pages, or its highest address"),
+    Metric(
+        "peak_held_bytes",
+        "B",
+        LOWER,
+        "the most that the allocator held: its segments or pages, or all pages ever touched",
+    ),
     Metric("held_over_live_peak", "1", LOWER, "peak held over peak live bytes (Johnstone and Wilson 1998, 4)"),
     Metric("held_over_live_mean", "1", LOWER, "mean held over mean live bytes (their 1)"),
     Metric("held_over_live_at_peak_live", "1", LOWER, "held over live bytes when most were live (their 2)"),

@@ -11,9 +11,11 @@ from rich.text import Text
 
 from sim import units
 from sim.report.cells import (
+    COUNTS,
+    MEMORY,
     SHARE,
-    SIZES,
     TIMES,
+    TIMES_AS_MUCH,
     Shown,
     best_on_what,
     column_of,
@@ -26,17 +28,15 @@ from sim.report.cells import (
 if TYPE_CHECKING:
     from sim.fragmentation.results import AllocationResult
 
-_TIMES_OVER = {"x": 1.0}
-_COUNTS = {"1": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _SHOWN = (
-    Shown("held", "peak_held_bytes", SIZES, "memory held at most"),
-    Shown("held/live", "held_over_live_peak", _TIMES_OVER, "held over live bytes"),
+    Shown("held", "peak_held_bytes", MEMORY, "memory held at most"),
+    Shown("held/live", "held_over_live_peak", TIMES_AS_MUCH, "held over live bytes"),
     Shown("internal", "internal_fragmentation", SHARE, "internal waste"),
     Shown("reserved", "reserved_share", SHARE, "reserved bytes"),
     Shown("in holes", "free_over_held", SHARE, "bytes lost in holes"),
-    Shown("refused", "failures", _COUNTS, "refused calls"),
-    Shown("pieces", "runs_per_object", _COUNTS, "contiguity"),
-    Shown("calls", "system_calls", _COUNTS, "calls of the system"),
+    Shown("refused", "failures", COUNTS, "refused calls"),
+    Shown("pieces", "runs_per_object", COUNTS, "contiguity"),
+    Shown("calls", "system_calls", COUNTS, "calls of the system"),
     Shown("waited", "waited_ns", TIMES, "time waited for them"),
 )
 _CALLS = ("system_allocations", "system_releases", "maps", "unmaps")
@@ -136,12 +136,14 @@ def _why(summary: Mapping[str, float]) -> str:
 
 
 def comparison_report(results: Sequence[AllocationResult]) -> RenderableType:
-    """A row an allocator, the best of each column marked; and who leads on what."""
+    """A row an allocator, the best of each column marked, among those that refused least; and who leads on what."""
     labels = [result.label for result in results]
     summaries = [{**result.summary, "system_calls": sum(result.summary[name] for name in _CALLS)} for result in results]
     told = [one for one in _SHOWN if all(one.metric in summary for summary in summaries)]
     told = [one for one in told if one.metric in _ALWAYS or any(summary[one.metric] for summary in summaries)]
-    columns = [column_of(one, [summary[one.metric] for summary in summaries]) for one in told]
+    fewest = min(summary["failures"] for summary in summaries)
+    served = [summary["failures"] == fewest for summary in summaries]  # who refuses more has less to place
+    columns = [column_of(one, [summary[one.metric] for summary in summaries], served) for one in told]
     first = results[0]
     heading = (
         f"{first.summary['operations']:,} operations on {first.summary['objects']:,} objects of "

@@ -230,12 +230,12 @@ def _place(document: Document, trace: str) -> str:
 
 
 def _reference_errors(document: Document, scenario: AllocationScenario) -> list[InputError]:
-    from sim.fragmentation.loading import find_source
+    from sim.fragmentation.loading import find_operations
 
     errors = []
     for key, check in (
         ("link", scenario.link_of),
-        ("trace", functools.partial(find_source, scenario.trace, scenario.source, dict(scenario.options))),
+        ("trace", functools.partial(find_operations, scenario.trace, scenario.source, dict(scenario.options))),
     ):
         try:
             check()
