@@ -272,7 +272,7 @@ def calibrate(
 
 @app.command()
 def explain(
-    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of a serving run.")],
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of serving or alloc.")],
     request: Annotated[
         int | None,
         typer.Option(metavar="ID", help="Where the time of this request went: its place in the trace, from 0."),
@@ -284,12 +284,15 @@ def explain(
     scenario: Annotated[
         str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
     ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of a replay of allocations, where it is a file.")
+    ] = None,
     json: _Json = False,
 ):
-    """Why a serving run took its time: where it went, the bottleneck over time, and whether offloading helped."""
+    """Why a serving run took its time, or which objects pinned the holes when an allocation was refused."""
     from sim.commands import explain as command
 
-    command.explain(result, request, what_if, scenario, json)
+    command.explain(result, request, what_if, scenario, trace, json)
 
 
 @app.command("check-serving")

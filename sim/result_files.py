@@ -101,12 +101,17 @@ def read_documents(folder: Path, tables: Iterable[str], format_: str) -> tuple[d
     return documents
 
 
+def format_of(folder: Path) -> str:
+    """What kind and version of results a folder holds, '' where it holds none that can be read."""
+    try:
+        return str(_read_json(folder / "manifest.json").get("format", ""))
+    except InputError:
+        return ""
+
+
 def _check_kind(folder: Path, format_: str) -> None:
     """Raises InputError where the folder holds results of another kind, however complete."""
-    try:
-        found = str(_read_json(folder / "manifest.json").get("format", ""))
-    except InputError:
-        return
+    found = format_of(folder)
     for kind, reader in _KINDS.items():
         if found.startswith(kind) and not format_.startswith(kind):
             raise InputError(
@@ -191,10 +196,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _is_result(folder: Path) -> bool:
-    try:
-        return str(_read_json(folder / "manifest.json").get("format", "")).startswith(tuple(_KINDS))
-    except InputError:
-        return False
+    return format_of(folder).startswith(tuple(_KINDS))
 
 
 @contextmanager

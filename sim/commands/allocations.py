@@ -1,10 +1,11 @@
-"""`alloc`, and `run` and `compare` of allocation scenarios: their tables and figures."""
+"""`alloc`, and `run`, `compare` and `explain` of replays of allocations: their tables and figures."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,3 +125,24 @@ def _figures(drawing):
         return drawing.drawn(save_run_figures, needed(result), into.absolute())
 
     return beside
+
+
+def explain(folder: str, trace: str | None, as_json: bool) -> None:
+    """Print why the first refused operation of a replay was refused, and what would have avoided it.
+
+    Raises InputError where there is no such result, or its stream is not here.
+    """
+    from sim.fragmentation import explain as why
+    from sim.fragmentation.results import AllocationResult
+
+    scenario, operations = why.rebuilt(AllocationResult.load(folder), trace)
+    moment = why.moment(scenario, operations)
+    ways = why.ways_out(scenario, operations) if moment.refused else []
+    least = why.least_capacity_bytes(scenario, operations) if moment.refused else None
+    if as_json:
+        told = {"moment": asdict(moment), "ways_out": [asdict(way) for way in ways], "least_capacity_bytes": least}
+        output.print_json(told)
+        return
+    from sim.fragmentation.report import moment_report
+
+    output.console().print(moment_report(scenario, moment, ways, least))

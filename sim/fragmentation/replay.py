@@ -37,6 +37,16 @@ class Player:
         arguments = (self.allocator, self.state, self.board, ops.time_ns, ops.op, ops.object, ops.size_bytes)
         return int(r.play(*arguments, start, stop, self.moves, touches, self.empty_bytes, until_failure))
 
+    @property
+    def live_bytes(self) -> int:
+        """Of all objects now."""
+        return int(self.board.totals[r.LIVE_BYTES])
+
+    @property
+    def refused(self) -> int:
+        """Allocations and resizes so far."""
+        return int(self.board.totals[r.FAILURES])
+
     def look(self) -> tuple[dict[str, int], dict[str, int], float]:
         """What the allocator says of its memory, the calls that it made so far, and how long these were waited for."""
         told, calls = np.zeros(len(r.LOOKED), np.int64), np.zeros(len(SYSTEM_CALLS), np.int64)

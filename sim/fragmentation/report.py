@@ -26,7 +26,9 @@ from sim.report.cells import (
 )
 
 if TYPE_CHECKING:
+    from sim.fragmentation.explain import Moment, Way
     from sim.fragmentation.results import AllocationResult
+    from sim.fragmentation.scenario import AllocationScenario
 
 _SHOWN = (
     Shown("held", "peak_held_bytes", MEMORY, "memory held at most"),
@@ -156,3 +158,61 @@ def comparison_report(results: Sequence[AllocationResult]) -> RenderableType:
 
 
 _ALWAYS = ("peak_held_bytes", "held_over_live_peak", "internal_fragmentation", "free_over_held", "failures")
+
+
+# --- why something was refused ---------------------------------------------------------------------------------------
+
+
+def moment_report(
+    scenario: AllocationScenario, moment: Moment, ways: Sequence[Way], least_bytes: int | None
+) -> RenderableType:
+    """The memory at the first refused operation, what pins its holes, and what would have avoided it."""
+    return Group(
+        Text(_moment_line(scenario, moment), style="bold"),
+        *([_hole_table(moment)] if moment.holes else []),
+        *([_pin_table(moment)] if moment.pins else []),
+        *([_way_table(ways), Text(_capacity_line(scenario, least_bytes))] if moment.refused else []),
+    )
+
+
+def _moment_line(scenario: AllocationScenario, moment: Moment) -> str:
+    where = f"operation {moment.operation:,}"
+    holes = f" in {moment.holes_in_all:,} holes" if moment.holes else ""
+    state = (
+        f"{_bytes(moment.live_bytes)} were live and {_bytes(moment.free_bytes)} free{holes}; the largest allocation "
+        f"that would have succeeded was {_bytes(moment.largest_free_bytes)}"
+    )
+    if not moment.refused:
+        return f"{scenario.allocator.label} refused nothing; when most was live, at {where}, {state}"
+    asked = f"{moment.what} of {_bytes(moment.asked_bytes)} for {moment.asked_for}"
+    return f"{scenario.allocator.label} first refused {where}, {asked}: {state}"
+
+
+def _hole_table(moment: Moment) -> Table:
+    table = plain_table("address", "bytes", "behind", "in front of", title="The largest holes")
+    for hole in moment.holes:
+        table.add_row(f"{hole.address:#x}", _bytes(hole.size_bytes), hole.below, hole.above)
+    return table
+
+
+def _pin_table(moment: Moment) -> Table:
+    names = ("address", "objects", "bytes", "would be one", "oldest", "age", "left")
+    table = plain_table(*names, title="What keeps holes apart (age, and time left to the last release, in operations)")
+    for pin in moment.pins:
+        left = "for good" if pin.operations_left is None else f"{pin.operations_left:,}"
+        sizes = (_bytes(pin.size_bytes), _bytes(pin.freed_bytes))
+        table.add_row(f"{pin.address:#x}", f"{pin.objects:,}", *sizes, pin.oldest, f"{pin.age_operations:,}", left)
+    return table
+
+
+def _way_table(ways: Sequence[Way]) -> Table:
+    table = plain_table("instead", "first refused", title="In the same capacity")
+    for way in ways:
+        table.add_row(way.label, "nothing" if way.first_refused is None else f"operation {way.first_refused:,}")
+    return table
+
+
+def _capacity_line(scenario: AllocationScenario, least_bytes: int | None) -> str:
+    if least_bytes is None:
+        return f"{scenario.allocator.label} refuses something in any capacity that was tried"
+    return f"{scenario.allocator.label} itself would refuse nothing with {_bytes(least_bytes)} (to 1 %)"
