@@ -360,6 +360,10 @@ class Allocator(Plugin):
     def names_places(self) -> bool:
         return python_of(self.extents) is not _no_places
 
+    @property
+    def tells_held(self) -> bool:
+        return python_of(self.held_bytes) is not _not_told
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DeviceModel(Plugin):

@@ -35,7 +35,7 @@ class Player:
     def advance(self, start: int, stop: int, until_failure: bool = False) -> int:
         """Do the operations from `start` up to `stop`; the row after the last one done."""
         ops = self.operations
-        tops = self.allocator.names_places
+        tops = self.allocator.names_places and not self.allocator.tells_held
         arguments = (self.allocator, self.state, self.board, ops.time_ns, ops.op, ops.object, ops.size_bytes)
         return int(r.play(*arguments, start, stop, self.moves, tops, self.empty_bytes, until_failure))
 
