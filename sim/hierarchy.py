@@ -7,7 +7,7 @@ A request's data travel that path; a copy between two tiers goes up to where the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
