@@ -73,7 +73,7 @@ def _take(links, freed, totals, order):
     unused = totals[_UNUSED]
     listed = totals[FREE_PAGES] - (links.shape[0] - unused)
     totals[FREE_PAGES] -= 1
-    if order == _FIFO and unused < links.shape[0] or listed == 0:
+    if listed == 0 or (order == _FIFO and unused < links.shape[0]):
         totals[_UNUSED] = unused + 1
         return unused
     if order == _LOWEST:

@@ -3,9 +3,9 @@
 FastSwitch (arXiv 2411.18424) keeps vLLM's blocks and hands them out by the group, after the manner of a buddy system:
 free groups are split, and merged with their neighbours as they come back. An object gets a new group of `group_pages`
 pages, or of as many as it asks for at once if these are more, and grows into it; the rest is `reserved_bytes`. Where
-memory is short, the end of another object's group that it has not come to use is split off and taken back, so no request
-is refused that single pages would serve: `largest_free_bytes` counts what is reserved, too. What an object has keeps
-its place. With 1, groups are single pages that are placed by best fit.
+memory is short, the end of another object's group that it has not come to use is split off and taken back: no request
+is refused that single pages would serve, and `largest_free_bytes` counts what is reserved, too. What an object has
+keeps its place. With 1, groups are single pages that are placed by best fit.
 
 Choices of this module: a new group is cut from the smallest free run that is large enough, the lowest of equal ones;
 where none is, it is the largest free run; where none is free at all, an object with unused pages is drawn at random,
@@ -160,7 +160,6 @@ def _cut_group(state, block, wanted):
 @subroutine
 def _extend(state, block, pages):
     """Give an object so many more pages in use, of which there are enough free or unused by others."""
-    regions = state.regions
     room = state.objects[block, _ROOM]
     _set_room(state, block, 0)  # its own are not to be taken back meanwhile
     while room < pages:

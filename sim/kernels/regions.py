@@ -141,7 +141,7 @@ def give_back(regions, segment):
 
 @subroutine
 def split_end(regions, segment, size, other):
-    """Place `other` where a placed segment goes on after its first `size` bytes, a number of units and not all it has."""
+    """Place `other` where a placed segment is to end after its first `size` bytes: whole units, and not all it has."""
     segments = regions.segments
     segments[other, ADDRESS], segments[other, BYTES] = (
         segments[segment, ADDRESS] + size,
