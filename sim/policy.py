@@ -292,7 +292,8 @@ class Allocator(Plugin):
     release(state, block): give back the place of a placed object.
     free_bytes(state): bytes in no allocation. largest_free_bytes(state): the largest object that would still fit.
     internal_bytes(state): bytes allocated that their object will never use: rounding, and rests of pages.
-    reserved_bytes(state), optional: bytes allocated that their object does not use yet; none by default.
+    reserved_bytes(state), optional: bytes allocated that their object does not use yet, which the allocator may be able
+        to take back for another; none by default.
     metadata_bytes(state), optional: of the capacity, what the allocator's own books take; none by default.
     outside_bytes(state), optional: what its books take outside of the capacity (a block table in other memory, say).
     held_bytes(state), optional: what it has taken from the system now: segments, mapped pages. Negative (the default)
@@ -357,12 +358,12 @@ class Allocator(Plugin):
         return python_of(self.resize) is not _keep_size
 
     @property
-    def tells_held(self) -> bool:
-        return python_of(self.held_bytes) is not _not_told
-
-    @property
     def names_places(self) -> bool:
         return python_of(self.extents) is not _no_places
+
+    @property
+    def tells_held(self) -> bool:
+        return python_of(self.held_bytes) is not _not_told
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

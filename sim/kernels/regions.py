@@ -140,6 +140,18 @@ def give_back(regions, segment):
 
 
 @subroutine
+def split_end(regions, segment, size, other):
+    """Place `other` where a placed segment is to end after its first `size` bytes: whole units, and not all it has."""
+    segments = regions.segments
+    segments[other, ADDRESS], segments[other, BYTES] = (
+        segments[segment, ADDRESS] + size,
+        segments[segment, BYTES] - size,
+    )
+    segments[segment, BYTES] = size
+    _relink(segments, other, segment, segments[segment, UPPER])
+
+
+@subroutine
 def largest_run(regions):
     """Bytes of the largest free run."""
     return highest_key(regions.index) if regions.by_size else highest_peak(regions.index)
