@@ -1,0 +1,219 @@
+"""Every heap allocator against a byte map: the same objects in the same places, and every byte accounted for.
+
+The byte maps are in allocator_oracle.py and heap_oracles.py. With NUMBA_DISABLE_JIT=1 the allocators run uncompiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numba import config
+
+from sim.errors import InputError
+from sim.policy import Context
+from sim.registry import ALLOCATOR, load
+from sim.testing import check_allocator, compiled_hooks
+from tests import heap_oracles as oracles
+
+pytestmark = pytest.mark.uncompiled
+
+BLOCKS = 12
+few = settings(max_examples=25 if config.DISABLE_JIT else 120, deadline=None, suppress_health_check=list(HealthCheck))
+units = st.sampled_from([1, 2, 3, 8, 16, 24])
+headers = st.sampled_from([0, 1, 4, 8, 16])
+
+
+@cache
+def hooks_of(name: str):
+    return compiled_hooks(load(ALLOCATOR, name))
+
+
+def fit_of(oracle: type):
+    def made(draw, capacity):
+        unit, header = draw(units), draw(headers)
+        return {"alignment_bytes": unit, "header_bytes": header}, oracle(capacity, unit, header)
+
+    return made
+
+
+MAKERS: dict[str, Callable] = {
+    "first_fit": fit_of(oracles.HeadedFirstFit),
+    "best_fit": fit_of(oracles.HeadedBestFit),
+    "next_fit": fit_of(oracles.NextFit),
+    "worst_fit": fit_of(oracles.WorstFit),
+}
+
+
+class Pair:
+    """An allocator and its byte map, given the same requests."""
+
+    def __init__(self, name: str, capacity: int, parameters: dict, oracle):
+        self.capacity, self.oracle, self.hooks = capacity, oracle, hooks_of(name)
+        self.state = load(ALLOCATOR, name).make_state(Context(capacity, BLOCKS), parameters)
+        self.room = np.zeros((4, 2), np.int64)
+
+    def allocate(self, block: int, size: int) -> bool:
+        placed = self.hooks.allocate(self.state, block, size)
+        assert placed == self.oracle.allocate(block, size)
+        return placed
+
+    def release(self, block: int) -> None:
+        self.hooks.release(self.state, block)
+        self.oracle.release(block)
+
+    def check(self) -> None:
+        hooks, state, oracle = self.hooks, self.state, self.oracle
+        free, internal, metadata = hooks.free_bytes(state), hooks.internal_bytes(state), hooks.metadata_bytes(state)
+        assert (free, internal, metadata) == (oracle.free_bytes(), oracle.internal_bytes(), oracle.metadata_bytes())
+        assert sum(oracle.asked.values()) + internal + metadata + free == oracle.usable <= self.capacity
+        assert hooks.largest_free_bytes(state) == oracle.largest_free_bytes() <= free
+        for block, size in oracle.asked.items():
+            assert hooks.extents(state, block, self.room) == 1
+            at, length = self.room[0]
+            assert at == oracle.address(block) and length >= size
+            assert set(oracle.owner[at : at + length]) == {block}, "more than its own bytes"
+
+
+@st.composite
+def pairs(draw):
+    name, capacity = draw(st.sampled_from(sorted(MAKERS))), draw(st.integers(1, 400))
+    return Pair(name, capacity, *MAKERS[name](draw, capacity))
+
+
+sizes = st.one_of(st.integers(1, 40), st.integers(1, 400))
+operations = st.lists(st.tuples(st.integers(0, BLOCKS - 2), sizes), max_size=60)
+
+
+def play(pair: Pair, steps, after) -> None:
+    """Each step releases the object it names where that is placed, and allocates it where it is not."""
+    for block, size in steps:
+        if block in pair.oracle.asked:
+            pair.release(block)
+        else:
+            pair.allocate(block, size)
+        after()
+
+
+@few
+@given(pairs(), operations)
+def test_equals_the_byte_map_after_every_operation(pair, steps):
+    play(pair, steps, pair.check)
+
+
+@few
+@given(pairs(), operations)
+def test_releasing_everything_frees_every_byte(pair, steps):
+    play(pair, steps, lambda: None)
+    for block in list(pair.oracle.asked):
+        pair.release(block)
+    pair.check()
+    assert pair.oracle.free_bytes() == pair.oracle.usable
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_keeps_the_rules_of_allocators(name):
+    check_allocator(load(ALLOCATOR, name))
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_a_misuse_is_refused(name):
+    hooks, state = hooks_of(name), load(ALLOCATOR, name).make_state(Context(1 << 24, 3))
+    with pytest.raises(ValueError, match="not placed"):
+        hooks.release(state, 0)
+    with pytest.raises(ValueError, match="no bytes"):
+        hooks.allocate(state, 0, 0)
+    assert hooks.allocate(state, 0, 100)
+    with pytest.raises(ValueError, match="placed already"):
+        hooks.allocate(state, 0, 100)
+    hooks.release(state, 0)
+    with pytest.raises(ValueError, match="not placed"):
+        hooks.release(state, 0)
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_a_large_memory_costs_little_to_set_up(name):
+    state = load(ALLOCATOR, name).make_state(Context(4 << 40, 1000))
+    assert all(hooks_of(name).allocate(state, block, 1 << 20) for block in range(1000))
+    assert total_bytes(state) < 4 << 20
+
+
+def total_bytes(state) -> int:
+    return sum(total_bytes(part) if isinstance(part, tuple) else getattr(part, "nbytes", 0) for part in state)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "words"),
+    [
+        ("next_fit", {"alignment_bytes": 0}, "alignment_bytes is 0; expected a positive whole number"),
+        ("worst_fit", {"header_bytes": -1}, "header_bytes is -1; expected a whole number from 0 on"),
+    ],
+)
+def test_a_parameter_out_of_range_is_one_sentence(name, parameters, words):
+    with pytest.raises(InputError, match=words):
+        load(ALLOCATOR, name).make_state(Context(1 << 40, 3), parameters)
+
+
+def test_headers_are_metadata_and_not_internal():
+    hooks, state = (
+        hooks_of("best_fit"),
+        load(ALLOCATOR, "best_fit").make_state(Context(1024, 2), {"alignment_bytes": 16, "header_bytes": 8}),
+    )
+    assert hooks.allocate(state, 0, 24) and hooks.allocate(state, 1, 25)
+    assert (hooks.metadata_bytes(state), hooks.internal_bytes(state)) == (16, 15)
+    assert list(state.address) == [8, 32 + 8]
+    assert hooks.largest_free_bytes(state) == hooks.free_bytes(state) - 8
+
+
+@pytest.mark.parametrize("name", ["next_fit", "worst_fit"])
+def test_thousands_of_runs_in_an_index_of_several_levels(name):
+    """The oracle is a sorted list of runs: a byte map of so many bytes would take minutes."""
+    objects, operations = (60, 300) if config.DISABLE_JIT else (2500, 9000)
+    rng = np.random.default_rng(5)
+    capacity = objects * 60
+    hooks, state = hooks_of(name), load(ALLOCATOR, name).make_state(Context(capacity, objects), {"alignment_bytes": 1})
+    model = RunList(capacity, name == "next_fit")
+    for block, size in zip(rng.integers(0, objects, operations), rng.integers(1, 200, operations), strict=True):
+        if block in model.placed:
+            hooks.release(state, int(block))
+            model.release(block)
+            continue
+        placed = model.allocate(block, int(size))
+        assert hooks.allocate(state, int(block), int(size)) == placed
+        assert not placed or state.regions.segments[block, 0] == model.placed[block][0]
+    assert hooks.largest_free_bytes(state) == max((stop - start for start, stop in model.runs), default=0)
+
+
+class RunList:
+    """Next fit or worst fit over a list of free runs."""
+
+    def __init__(self, capacity: int, roving: bool):
+        self.runs, self.placed, self.end, self.roving = [(0, capacity)], {}, 0, roving
+
+    def allocate(self, block, size) -> bool:
+        fitting = [(start, stop) for start, stop in self.runs if stop - start >= size]
+        if self.roving:
+            fitting = [run for run in fitting if run[1] > self.end] + fitting
+        else:
+            fitting.sort(key=lambda run: (run[0] - run[1], run[0]))
+        if not fitting:
+            return False
+        start, stop = fitting[0]
+        at = self.runs.index((start, stop))
+        self.end = start + size
+        self.runs[at : at + 1] = [(self.end, stop)] if stop > self.end else []
+        self.placed[block] = (start, self.end)
+        return True
+
+    def release(self, block) -> None:
+        merged = []
+        for start, stop in sorted([*self.runs, self.placed.pop(block)]):
+            if merged and merged[-1][1] == start:
+                merged[-1] = (merged[-1][0], stop)
+            else:
+                merged.append((start, stop))
+        self.runs = merged
