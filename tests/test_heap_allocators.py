@@ -41,11 +41,26 @@ def fit_of(oracle: type):
     return made
 
 
+def bump(draw, capacity):
+    unit = draw(units)
+    chunk = unit * draw(st.integers(0, 12))
+    return {"alignment_bytes": unit, "chunk_bytes": chunk}, oracles.Bump(capacity, unit, chunk)
+
+
+def tlsf(draw, capacity):
+    unit, header, bits = draw(units), draw(headers), draw(st.integers(1, 5))
+    smallest = unit * draw(st.integers(1, 4))
+    parameters = {"alignment_bytes": unit, "header_bytes": header, "smallest_bytes": smallest}
+    return {**parameters, "second_level_bits": bits}, oracles.Tlsf(capacity, unit, header, smallest, bits)
+
+
 MAKERS: dict[str, Callable] = {
     "first_fit": fit_of(oracles.HeadedFirstFit),
     "best_fit": fit_of(oracles.HeadedBestFit),
     "next_fit": fit_of(oracles.NextFit),
     "worst_fit": fit_of(oracles.WorstFit),
+    "bump": bump,
+    "tlsf": tlsf,
 }
 
 
@@ -151,6 +166,12 @@ def total_bytes(state) -> int:
     [
         ("next_fit", {"alignment_bytes": 0}, "alignment_bytes is 0; expected a positive whole number"),
         ("worst_fit", {"header_bytes": -1}, "header_bytes is -1; expected a whole number from 0 on"),
+        ("bump", {"alignment_bytes": 0}, "alignment_bytes is 0; expected a positive whole number"),
+        ("bump", {"chunk_bytes": 24}, "chunk_bytes is 24; expected 0 or a multiple of 16 alignment_bytes"),
+        ("tlsf", {"second_level_bits": 7}, "second_level_bits is 7; expected 1 to 6"),
+        ("tlsf", {"alignment_bytes": 0}, "alignment_bytes is 0; expected a positive whole number"),
+        ("tlsf", {"header_bytes": -8}, "header_bytes is -8; expected a whole number from 0 on"),
+        ("tlsf", {"smallest_bytes": 36}, "smallest_bytes is 36; expected a multiple of 8"),
     ],
 )
 def test_a_parameter_out_of_range_is_one_sentence(name, parameters, words):
@@ -167,6 +188,17 @@ def test_headers_are_metadata_and_not_internal():
     assert (hooks.metadata_bytes(state), hooks.internal_bytes(state)) == (16, 15)
     assert list(state.address) == [8, 32 + 8]
     assert hooks.largest_free_bytes(state) == hooks.free_bytes(state) - 8
+
+
+def test_tlsf_passes_a_block_by_that_fits_but_lies_in_the_list_below():
+    hooks, state = hooks_of("tlsf"), load(ALLOCATOR, "tlsf").make_state(Context(1040 + 8 + 1016 + 32, 4))
+    assert hooks.allocate(state, 0, 1032) and hooks.allocate(state, 1, 1016) and hooks.allocate(state, 2, 1)
+    hooks.release(state, 0)
+    assert (hooks.free_bytes(state), hooks.largest_free_bytes(state)) == (1040, 1024 - 8)
+    assert not hooks.allocate(state, 0, 1032)
+    assert hooks.allocate(state, 0, 1016)
+    assert hooks.internal_bytes(state) == 16 + 23, "what is left over is too small for a block"
+    assert hooks.metadata_bytes(state) == 3 * 8
 
 
 @pytest.mark.parametrize("name", ["next_fit", "worst_fit"])
