@@ -145,3 +145,37 @@ class Tlsf(Headed):
             if free[1]:
                 self.pull(free)
         self.push(at, length)
+
+
+class PowerOfTwo(Headed):
+    """Free blocks in one list a size, from the end of which they are taken; whole pages are cut into such a list."""
+
+    def __init__(self, capacity: int, page: int, header: int, smallest: int):
+        super().__init__(capacity, page, header)
+        self.page, self.smallest, self.top, self.lists = page, smallest, 0, {}
+
+    def footprint(self, size):
+        footprint = self.smallest
+        while footprint < size + self.header:
+            footprint *= 2
+        return footprint
+
+    def place(self, size):
+        taken = self.footprint(size)
+        if self.lists.get(taken):
+            return self.lists[taken][-1]
+        return self.top if self.top + max(taken, self.page) <= self.usable else None
+
+    def put(self, block, size, start):
+        super().put(block, size, start)
+        taken = self.footprint(size)
+        own = self.lists.setdefault(taken, [])
+        if not own:
+            end = self.top + max(taken, self.page)
+            own += reversed(range(self.top, end, taken))
+            self.top = end
+        assert own.pop() == start
+
+    def release(self, block):
+        self.lists[self.footprint(self.asked[block])].append(self.owner.index(block))
+        super().release(block)

@@ -54,6 +54,13 @@ def tlsf(draw, capacity):
     return {**parameters, "second_level_bits": bits}, oracles.Tlsf(capacity, unit, header, smallest, bits)
 
 
+def power_of_two(draw, capacity):
+    smallest = 1 << draw(st.integers(0, 4))
+    page, header = smallest << draw(st.integers(0, 4)), draw(headers)
+    parameters = {"smallest_bytes": smallest, "header_bytes": header, "page_bytes": page}
+    return parameters, oracles.PowerOfTwo(capacity, page, header, smallest)
+
+
 MAKERS: dict[str, Callable] = {
     "first_fit": fit_of(oracles.HeadedFirstFit),
     "best_fit": fit_of(oracles.HeadedBestFit),
@@ -61,6 +68,7 @@ MAKERS: dict[str, Callable] = {
     "worst_fit": fit_of(oracles.WorstFit),
     "bump": bump,
     "tlsf": tlsf,
+    "power_of_two": power_of_two,
 }
 
 
@@ -172,6 +180,9 @@ def total_bytes(state) -> int:
         ("tlsf", {"alignment_bytes": 0}, "alignment_bytes is 0; expected a positive whole number"),
         ("tlsf", {"header_bytes": -8}, "header_bytes is -8; expected a whole number from 0 on"),
         ("tlsf", {"smallest_bytes": 36}, "smallest_bytes is 36; expected a multiple of 8"),
+        ("power_of_two", {"smallest_bytes": 24}, "smallest_bytes is 24; expected a power of two"),
+        ("power_of_two", {"page_bytes": 8}, "page_bytes is 8; expected at least 16 smallest_bytes"),
+        ("power_of_two", {"header_bytes": -1}, "header_bytes is -1; expected a whole number from 0 on"),
     ],
 )
 def test_a_parameter_out_of_range_is_one_sentence(name, parameters, words):
@@ -199,6 +210,22 @@ def test_tlsf_passes_a_block_by_that_fits_but_lies_in_the_list_below():
     assert hooks.allocate(state, 0, 1016)
     assert hooks.internal_bytes(state) == 16 + 23, "what is left over is too small for a block"
     assert hooks.metadata_bytes(state) == 3 * 8
+
+
+def test_a_page_cut_for_one_power_of_two_never_serves_another():
+    hooks, state = hooks_of("power_of_two"), load(ALLOCATOR, "power_of_two").make_state(Context(2 * 4096, 300))
+    assert all(hooks.allocate(state, number, 8) for number in range(257)), "two pages of 256 blocks of 16 bytes"
+    for number in range(257):
+        hooks.release(state, number)
+    assert (hooks.free_bytes(state), hooks.held_bytes(state)) == (2 * 4096, 2 * 4096)
+    assert hooks.largest_free_bytes(state) == 8
+    assert not hooks.allocate(state, 0, 9)
+
+
+def test_the_bits_of_buddies_lie_outside():
+    hooks, state = compiled_hooks(load(ALLOCATOR, "buddy")), load(ALLOCATOR, "buddy").make_state(Context(1 << 30, 4))
+    bits = 2 * (1 << 30) // 4096
+    assert hooks.metadata_bytes(state) == 0 and bits / 8 <= hooks.outside_bytes(state) <= 1.05 * bits / 8
 
 
 @pytest.mark.parametrize("name", ["next_fit", "worst_fit"])
