@@ -105,6 +105,8 @@ def _fail(allocator, state, totals, row, more_bytes):
 @subroutine
 def _resize(allocator, state, board, number, size, moves):
     """Whether the object could be given another size, in place or, where `moves`, elsewhere."""
+    if size == board.size[number]:
+        return True
     if not moves:
         return allocator.resize(state, board.place[number], size)
     objects = board.size.shape[0]

@@ -112,7 +112,7 @@ def follow(player: Player, link: Link, looks: int, progress: Progress | None = N
 def _stops(operations: Operations, looks: int) -> Iterator[int]:
     change = np.where(operations.op == ALLOCATE, 1, np.where(operations.op == RELEASE, -1, 0))
     most_live = int(np.cumsum(change).max(initial=1))
-    looks = min(looks, max(_FEWEST_LOOKS, _MOST_RUNS_LOOKED_AT // max(1, most_live)))
+    looks = min(looks, operations.count, max(_FEWEST_LOOKS, _MOST_RUNS_LOOKED_AT // max(1, most_live)))
     yield from np.unique(np.linspace(0, operations.count, looks + 1).astype(int)[1:]).tolist()
 
 
