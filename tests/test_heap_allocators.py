@@ -224,7 +224,11 @@ def total_bytes(state) -> int:
         ("tlsf", {"header_bytes": -8}, "header_bytes is -8; expected a whole number from 0 on"),
         ("tlsf", {"smallest_bytes": 36}, "smallest_bytes is 36; expected a multiple of 8"),
         ("slab", {"header_bytes": -1}, "header_bytes is -1; expected a whole number from 0 on"),
-        ("slab", {"slab_bytes": 1 << 24, "factor": 1.0000001}, "size classes; expected fewer than 1048576"),
+        (
+            "slab",
+            {"slab_bytes": 1 << 24, "smallest_bytes": 1, "factor": 1.0000001},
+            "size classes; expected fewer than 1048576",
+        ),
         ("size_classes", {"quantum_bytes": 24}, "quantum_bytes is 24; expected a power of two"),
         ("size_classes", {"page_bytes": 8}, "page_bytes is 8; expected at least 16 quantum_bytes"),
         ("size_classes", {"page_metadata_bytes": -8}, "page_metadata_bytes is -8; expected a whole number from 0 on"),

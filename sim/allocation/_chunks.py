@@ -177,47 +177,56 @@ def _first_chunk_of(classes, number, slab):
 
 
 @subroutine
-def _open_slab(state, number):
-    """Take pages for a class, as its newest slab; False where there are none."""
-    row = state.classes[number]
-    if not find_fit(state.pool, row[_SLAB_BYTES]):
+def _take_pages(pool, segment, size_bytes):
+    """Give pages to a segment; False where there are none."""
+    if not find_fit(pool, size_bytes):
         return False
-    slab = row[_SPARE]
-    if slab == _NONE:
-        slab = row[_FIRST_SLAB] + row[_OPENED]
-        row[_OPENED] += 1
-    else:
-        row[_SPARE] = state.slabs[slab, _NEXT_SPARE]
-    place_found(state.pool, slab, row[_SLAB_BYTES])
-    row[_NEWEST], row[_USED] = slab, 0
-    _count_slab(state, row, 1)
+    place_found(pool, segment, size_bytes)
     return True
 
 
 @subroutine
-def _close_slab(state, number, slab):
-    """Return a slab without a used chunk to the pages."""
-    row = state.classes[number]
-    first = _first_chunk_of(state.classes, number, slab)
-    for chunk in range(first, first + row[_PER_SLAB]):
-        if not contains(state.released, chunk):  # in the newest slab the chunks from here on were never used
-            break
-        discard(state.released, chunk)
-    if row[_NEWEST] == slab:
-        row[_NEWEST] = _NONE
-    state.slabs[slab, _NEXT_SPARE] = row[_SPARE]
-    row[_SPARE] = slab
-    give_back(state.pool, slab)
-    _count_slab(state, row, -1)
+def _next_slab(classes, number):
+    """The slab number that the class uses next."""
+    slab = classes[number, _SPARE]
+    if slab == _NONE:
+        return classes[number, _FIRST_SLAB] + classes[number, _OPENED]
+    return slab
 
 
 @subroutine
-def _count_slab(state, row, slabs):
+def _open_slab(classes, slabs, totals, books, number, slab):
+    """Note that the class has a slab more, its newest, under its next number."""
+    if classes[number, _SPARE] == slab:
+        classes[number, _SPARE] = slabs[slab, _NEXT_SPARE]
+    else:
+        classes[number, _OPENED] += 1
+    classes[number, _NEWEST], classes[number, _USED] = slab, 0
+    _count_slab(classes, totals, books, number, 1)
+
+
+@subroutine
+def _close_slab(classes, slabs, totals, books, released, number, slab):
+    """Note that a slab without a used chunk is the class's no longer."""
+    first = _first_chunk_of(classes, number, slab)
+    for chunk in range(first, first + classes[number, _PER_SLAB]):
+        if not contains(released, chunk):  # in the newest slab the chunks from here on were never used
+            break
+        discard(released, chunk)
+    if classes[number, _NEWEST] == slab:
+        classes[number, _NEWEST] = _NONE
+    slabs[slab, _NEXT_SPARE] = classes[number, _SPARE]
+    classes[number, _SPARE] = slab
+    _count_slab(classes, totals, books, number, -1)
+
+
+@subroutine
+def _count_slab(classes, totals, books, number, slabs):
     """Note that the class has one slab more, or less."""
-    row[_FREE_CHUNKS] += slabs * row[_PER_SLAB]
-    state.totals[_CUT] += slabs * row[_PER_SLAB]
-    state.totals[_OPEN] += slabs
-    state.totals[_FREE] -= slabs * state.books.header_bytes
+    classes[number, _FREE_CHUNKS] += slabs * classes[number, _PER_SLAB]
+    totals[_CUT] += slabs * classes[number, _PER_SLAB]
+    totals[_OPEN] += slabs
+    totals[_FREE] -= slabs * books.header_bytes
 
 
 @subroutine
@@ -241,15 +250,6 @@ def _unused_chunk(classes, number):
 
 
 @subroutine
-def _place_in_pages(state, block, size_bytes):
-    if not find_fit(state.pool, size_bytes):
-        return False
-    place_found(state.pool, state.slabs.shape[0] + block, size_bytes)
-    _note(state.blocks, state.totals, block, size_bytes, _WHOLE_PAGES, rounded(state.pool, size_bytes))
-    return True
-
-
-@subroutine
 def _note(blocks, totals, block, size_bytes, place, taken):
     blocks[block, _ASKED], blocks[block, _PLACE] = size_bytes, place
     totals[_FREE] -= taken
@@ -263,46 +263,56 @@ def _forget(blocks, totals, block, taken):
     blocks[block, _ASKED] = _NOT_PLACED
 
 
-# What is done for every request takes the arrays it needs and not the state: a state is passed array by array.
+# Subroutines take the arrays they need and not the state: a state is passed array by array. The pages are asked for at
+# one place and given back at one, because the compiler puts a copy of the code for it at each.
 
 
 def allocate(state, block, size_bytes):
-    classes = state.classes
+    classes, slabs, totals = state.classes, state.slabs, state.totals
     if state.blocks[block, _ASKED] != _NOT_PLACED:
         raise ValueError("the block to allocate is placed already")
     if size_bytes < 1:
         raise ValueError("the block to allocate has no bytes")
-    number = _class_of(classes, state.lookup, size_bytes)
-    if number == classes.shape[0] - 1:
-        return _place_in_pages(state, block, size_bytes)
-    chunk = _released_chunk(classes, state.released, number)
-    if chunk == _NONE:
-        if classes[number, _NEWEST] == _NONE and not _open_slab(state, number):
+    number, chunk = _class_of(classes, state.lookup, size_bytes), np.int64(_NONE)
+    large = number == classes.shape[0] - 1
+    if not large:
+        chunk = _released_chunk(classes, state.released, number)
+    if large or (chunk == _NONE and classes[number, _NEWEST] == _NONE):
+        segment = slabs.shape[0] + block if large else _next_slab(classes, number)
+        if not _take_pages(state.pool, segment, size_bytes if large else classes[number, _SLAB_BYTES]):
             return False
+        if large:
+            _note(state.blocks, totals, block, size_bytes, _WHOLE_PAGES, rounded(state.pool, size_bytes))
+            return True
+        _open_slab(classes, slabs, totals, state.books, number, segment)
+    if chunk == _NONE:
         chunk = _unused_chunk(classes, number)
-    state.slabs[_slab_of(classes, number, chunk), _USED_CHUNKS] += 1
+    slabs[_slab_of(classes, number, chunk), _USED_CHUNKS] += 1
     classes[number, _FREE_CHUNKS] -= 1
     place = (chunk << _CLASS_BITS) | number
-    _note(state.blocks, state.totals, block, size_bytes, place, classes[number, _CHUNK_BYTES])
+    _note(state.blocks, totals, block, size_bytes, place, classes[number, _CHUNK_BYTES])
     return True
 
 
 def release(state, block):
-    classes, size_bytes, place = state.classes, state.blocks[block, _ASKED], state.blocks[block, _PLACE]
+    classes, slabs, totals = state.classes, state.slabs, state.totals
+    size_bytes, place = state.blocks[block, _ASKED], state.blocks[block, _PLACE]
     if size_bytes == _NOT_PLACED:
         raise ValueError("the block to release is not placed")
     if place == _WHOLE_PAGES:
-        _forget(state.blocks, state.totals, block, rounded(state.pool, size_bytes))
-        give_back(state.pool, state.slabs.shape[0] + block)
-        return
-    number, chunk = place & (_MOST_CLASSES - 1), place >> _CLASS_BITS
-    _forget(state.blocks, state.totals, block, classes[number, _CHUNK_BYTES])
-    add(state.released, chunk)
-    classes[number, _FREE_CHUNKS] += 1
-    slab = _slab_of(classes, number, chunk)
-    state.slabs[slab, _USED_CHUNKS] -= 1
-    if state.slabs[slab, _USED_CHUNKS] == 0:
-        _close_slab(state, number, slab)
+        segment = slabs.shape[0] + block
+        _forget(state.blocks, totals, block, rounded(state.pool, size_bytes))
+    else:
+        number, chunk = place & (_MOST_CLASSES - 1), place >> _CLASS_BITS
+        _forget(state.blocks, totals, block, classes[number, _CHUNK_BYTES])
+        add(state.released, chunk)
+        classes[number, _FREE_CHUNKS] += 1
+        segment = _slab_of(classes, number, chunk)
+        slabs[segment, _USED_CHUNKS] -= 1
+        if slabs[segment, _USED_CHUNKS] > 0:
+            return
+        _close_slab(classes, slabs, totals, state.books, state.released, number, segment)
+    give_back(state.pool, segment)
 
 
 def free_bytes(state):
