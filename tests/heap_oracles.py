@@ -179,3 +179,70 @@ class PowerOfTwo(Headed):
     def release(self, block):
         self.lists[self.footprint(self.asked[block])].append(self.owner.index(block))
         super().release(block)
+
+
+class Spans(Headed):
+    """Slabs of whole pages for classes of chunks; judges a placement rather than choosing one of the free chunks."""
+
+    def __init__(self, capacity: int, page: int, classes: list[tuple[int, int]], header: int = 0):
+        super().__init__(capacity, page)
+        self.page, self.classes, self.in_slab = page, classes, header
+        self.slabs: dict[int, tuple[int, int]] = {}  # by address: bytes of a chunk and of the slab
+
+    def class_of(self, size: int) -> tuple[int, int] | None:
+        return next((own for own in self.classes if own[0] >= size), None)
+
+    def footprint(self, size):
+        own = self.class_of(size)
+        return own[0] if own else super().footprint(size)
+
+    def free_pages(self, size: int) -> int | None:
+        """The lowest address of so many bytes in pages that are nobody's."""
+        taken = [owner != FREE for owner in self.owner]
+        for at, (_, length) in self.slabs.items():
+            taken[at : at + length] = [True] * length
+        return next((at for at in range(0, self.usable - size + 1, self.page) if not any(taken[at : at + size])), None)
+
+    def candidates(self, size: int) -> list[int]:
+        own = self.class_of(size)
+        if own is None:
+            at = self.free_pages(self.footprint(size))
+            return [] if at is None else [at]
+        chunk, length = own
+        inside = [
+            at
+            for start, cut in self.slabs.items()
+            if cut == own
+            for at in range(start, start + length - self.in_slab - chunk + 1, chunk)
+            if set(self.owner[at : at + chunk]) == {FREE}
+        ]
+        at = self.free_pages(length)
+        return inside or ([] if at is None else [at])
+
+    def place(self, size):
+        return next(iter(self.candidates(size)), None)
+
+    def put(self, block, size, start):
+        own = self.class_of(size)
+        if own and not any(at <= start < at + length for at, (_, length) in self.slabs.items()):
+            self.slabs[start] = own
+        super().put(block, size, start)
+
+    def release(self, block):
+        super().release(block)
+        self.slabs = {at: own for at, own in self.slabs.items() if set(self.owner[at : at + own[1]]) != {FREE}}
+
+    def metadata_bytes(self):
+        return len(self.slabs) * self.in_slab
+
+    def internal_bytes(self):
+        return sum(self.footprint(size) - size for size in self.asked.values())
+
+    def free_bytes(self):
+        return super().free_bytes() - self.metadata_bytes()
+
+    def outside_bytes(self, slab_bytes: int, page_bytes: int, chunk_bits: int) -> int:
+        large = {block: size for block, size in self.asked.items() if self.class_of(size) is None}
+        pages = sum(length for _, length in self.slabs.values()) + sum(map(self.footprint, large.values()))
+        bits = chunk_bits * sum((length - self.in_slab) // chunk for chunk, length in self.slabs.values())
+        return (len(self.slabs) + len(large)) * slab_bytes + pages // self.page * page_bytes + -(-bits // 8)

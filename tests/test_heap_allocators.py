@@ -61,6 +61,31 @@ def power_of_two(draw, capacity):
     return parameters, oracles.PowerOfTwo(capacity, page, header, smallest)
 
 
+def slab(draw, capacity):
+    smallest, length, header = draw(st.integers(1, 30)), draw(st.integers(1, 150)), draw(headers)
+    length = min(length, capacity)
+    classes, chunk = [], -(-smallest // 8) * 8
+    while chunk <= (length - header) // 2:
+        classes.append((chunk, length))
+        chunk *= 2
+    parameters = {"smallest_bytes": smallest, "factor": 2.0, "slab_bytes": length, "header_bytes": header}
+    return parameters, oracles.Spans(capacity, length, classes, header)
+
+
+def size_classes(draw, capacity):
+    quantum, per_doubling = 1 << draw(st.integers(0, 2)), 1 << draw(st.integers(0, 2))
+    page = quantum << draw(st.integers(0, 3))
+    small = [quantum // 2] if quantum > 1 else []
+    small += [quantum * i for i in range(1, per_doubling)]
+    base = quantum * per_doubling
+    while base < page * per_doubling:
+        small += [base + base // per_doubling * i for i in range(per_doubling)]
+        base *= 2
+    classes = [(chunk, next(n for n in range(page, 1 << 20, page) if n % chunk == 0)) for chunk in small]
+    parameters = {"quantum_bytes": quantum, "classes_per_doubling": per_doubling, "page_bytes": page}
+    return {**parameters, "object_metadata_bits": 3}, oracles.Spans(capacity, page, classes)
+
+
 MAKERS: dict[str, Callable] = {
     "first_fit": fit_of(oracles.HeadedFirstFit),
     "best_fit": fit_of(oracles.HeadedBestFit),
@@ -69,6 +94,8 @@ MAKERS: dict[str, Callable] = {
     "bump": bump,
     "tlsf": tlsf,
     "power_of_two": power_of_two,
+    "slab": slab,
+    "size_classes": size_classes,
 }
 
 
@@ -76,13 +103,25 @@ class Pair:
     """An allocator and its byte map, given the same requests."""
 
     def __init__(self, name: str, capacity: int, parameters: dict, oracle):
-        self.capacity, self.oracle, self.hooks = capacity, oracle, hooks_of(name)
+        self.name, self.capacity, self.oracle, self.hooks = name, capacity, oracle, hooks_of(name)
         self.state = load(ALLOCATOR, name).make_state(Context(capacity, BLOCKS), parameters)
         self.room = np.zeros((4, 2), np.int64)
 
     def allocate(self, block: int, size: int) -> bool:
+        if hasattr(self.oracle, "candidates"):
+            return self.allocate_judged(block, size)
         placed = self.hooks.allocate(self.state, block, size)
         assert placed == self.oracle.allocate(block, size)
+        return placed
+
+    def allocate_judged(self, block: int, size: int) -> bool:
+        candidates = self.oracle.candidates(size)
+        placed = self.hooks.allocate(self.state, block, size)
+        assert placed == bool(candidates)
+        if placed:
+            assert self.hooks.extents(self.state, block, self.room) == 1
+            assert self.room[0, 0] in candidates
+            self.oracle.put(block, size, int(self.room[0, 0]))
         return placed
 
     def release(self, block: int) -> None:
@@ -98,8 +137,12 @@ class Pair:
         for block, size in oracle.asked.items():
             assert hooks.extents(state, block, self.room) == 1
             at, length = self.room[0]
-            assert at == oracle.address(block) and length >= size
+            assert at == oracle.address(block) == state.address[block] and length >= size
             assert set(oracle.owner[at : at + length]) == {block}, "more than its own bytes"
+        if self.name == "slab":
+            assert hooks.outside_bytes(state) == oracle.outside_bytes(0, 0, 1)
+        if self.name == "size_classes":
+            assert hooks.outside_bytes(state) == oracle.outside_bytes(128, 8, 3)
 
 
 @st.composite
@@ -180,6 +223,15 @@ def total_bytes(state) -> int:
         ("tlsf", {"alignment_bytes": 0}, "alignment_bytes is 0; expected a positive whole number"),
         ("tlsf", {"header_bytes": -8}, "header_bytes is -8; expected a whole number from 0 on"),
         ("tlsf", {"smallest_bytes": 36}, "smallest_bytes is 36; expected a multiple of 8"),
+        ("slab", {"header_bytes": -1}, "header_bytes is -1; expected a whole number from 0 on"),
+        (
+            "slab",
+            {"slab_bytes": 1 << 24, "smallest_bytes": 1, "factor": 1.0000001},
+            "size classes; expected fewer than 1048576",
+        ),
+        ("size_classes", {"quantum_bytes": 24}, "quantum_bytes is 24; expected a power of two"),
+        ("size_classes", {"page_bytes": 8}, "page_bytes is 8; expected at least 16 quantum_bytes"),
+        ("size_classes", {"page_metadata_bytes": -8}, "page_metadata_bytes is -8; expected a whole number from 0 on"),
         ("power_of_two", {"smallest_bytes": 24}, "smallest_bytes is 24; expected a power of two"),
         ("power_of_two", {"page_bytes": 8}, "page_bytes is 8; expected at least 16 smallest_bytes"),
         ("power_of_two", {"header_bytes": -1}, "header_bytes is -1; expected a whole number from 0 on"),
@@ -220,6 +272,20 @@ def test_a_page_cut_for_one_power_of_two_never_serves_another():
     assert (hooks.free_bytes(state), hooks.held_bytes(state)) == (2 * 4096, 2 * 4096)
     assert hooks.largest_free_bytes(state) == 8
     assert not hooks.allocate(state, 0, 9)
+
+
+def test_the_size_classes_are_those_of_jemalloc():
+    """Bins of jemalloc 5 with pages of 4 KiB: bytes, and pages of a slab (jemalloc(3), "Size classes")."""
+    rows = load(ALLOCATOR, "size_classes").make_state(Context(1 << 30, 8)).classes[:-1]
+    assert rows.shape[0] == 36 and list(rows[[0, 1, 2, 3, 8, 9, 35], 0]) == [8, 16, 32, 48, 128, 160, 14336]
+    assert dict(zip(rows[:, 0], rows[:, 1] // 4096, strict=True))[112] == 7
+    assert list(rows[rows[:, 0] >= 8192, 1] // 4096) == [2, 5, 3, 7]
+
+
+def test_the_books_of_size_classes_lie_outside():
+    hooks, state = hooks_of("size_classes"), load(ALLOCATOR, "size_classes").make_state(Context(1 << 30, 3))
+    assert hooks.allocate(state, 0, 48) and hooks.allocate(state, 1, 48) and hooks.allocate(state, 2, 5 * 4096)
+    assert (hooks.metadata_bytes(state), hooks.outside_bytes(state)) == (0, 2 * 128 + (3 + 5) * 8)
 
 
 def test_the_bits_of_buddies_lie_outside():

@@ -78,7 +78,10 @@ def make_regions(
     )
     regions.segments[segments] = (capacity, 0, segments, segments)
     if capacity >= unit:
-        _add_run(regions, 0, capacity // unit * unit, segments, segments)
+        run = _new_number(regions)
+        regions.segments[run, :LOWER] = 0, capacity // unit * unit
+        _relink(regions.segments, run, segments, segments)
+        _index_run(regions, run)
     return regions
 
 
@@ -126,15 +129,23 @@ def place_found(regions, segment, size):
     segments[segment, ADDRESS], segments[segment, BYTES] = segments[run, ADDRESS], size
     _count(regions, 1, taken, size)
     regions.counts[_ROVER] = segments[run, ADDRESS] + taken
-    if taken == segments[run, BYTES]:
-        _relink(segments, segment, segments[run, LOWER], segments[run, UPPER])
+    left = segments[run, BYTES] - taken
+    if left == 0 or regions.by_size:
         remove_found(regions.index)
+    if left == 0:
+        _relink(segments, segment, segments[run, LOWER], segments[run, UPPER])
         _give_back_number(regions, run)
         return
     _relink(segments, segment, segments[run, LOWER], run)
     segments[run, ADDRESS] += taken
-    segments[run, BYTES] -= taken
-    _reindex_found(regions, run)
+    segments[run, BYTES] = left
+    if regions.by_size:
+        _index_run(regions, run)
+    else:
+        replace_found(regions.index, segments[run, ADDRESS], left)
+
+
+# Each function of the index is called at as few places as can be: the compiler puts a copy of it at each.
 
 
 @subroutine
@@ -148,24 +159,42 @@ def give_back(regions, segment):
     lower, upper = segments[segment, LOWER], segments[segment, UPPER]
     segments[segment, BYTES] = _NOT_PLACED
     _count(regions, -1, size, asked)
-    if lower > regions.sentinel and upper > regions.sentinel:
-        _seek_run(regions, upper)
-        remove_found(regions.index)
-        size += segments[upper, BYTES]
-        merged, upper = upper, segments[upper, UPPER]
-        _give_back_number(regions, merged)
+    run, merged = _NONE, _NONE  # the run that stays, as part of which this place is free, and one that goes
+    if upper > regions.sentinel:
+        run, size, upper = upper, size + segments[upper, BYTES], segments[upper, UPPER]
     if lower > regions.sentinel:
-        address, size = segments[lower, ADDRESS], segments[lower, BYTES] + size
-        _relink(segments, lower, segments[lower, LOWER], upper)
-        _resize(regions, lower, address, size)
-    elif upper > regions.sentinel:
-        size += segments[upper, BYTES]
-        _relink(segments, upper, lower, segments[upper, UPPER])
-        _resize(regions, upper, address, size)
-    else:
-        _add_run(regions, address, size, lower, upper)
+        run, merged = lower, run
+        address, size, lower = segments[lower, ADDRESS], size + segments[lower, BYTES], segments[lower, LOWER]
+    is_new = run == _NONE
+    _take_out(regions, run, merged, address, size)
+    if is_new:
+        run = _new_number(regions)
+    segments[run, ADDRESS], segments[run, BYTES] = address, size
+    _relink(segments, run, lower, upper)
+    if is_new or regions.by_size:
+        _index_run(regions, run)
     if address < regions.counts[_ROVER] < address + size:
         regions.counts[_ROVER] = address  # the run it pointed to has become part of this one
+
+
+@subroutine
+def _take_out(regions, run, merged, address, size):
+    """Drop a run that is part of another now, and take that one out of the index or, where its rank stays, change it.
+
+    Either may be none.
+    """
+    for step in range(2):
+        number = merged if step == 0 else run
+        if number == _NONE:
+            continue
+        key, second = _entry(regions, number)
+        seek(regions.index, key, second)
+        if step == 0 or regions.by_size:
+            remove_found(regions.index)
+        else:
+            replace_found(regions.index, address, size)
+    if merged != _NONE:
+        _give_back_number(regions, merged)
 
 
 @subroutine
@@ -214,35 +243,7 @@ def _entry(regions, run):
 
 
 @subroutine
-def _seek_run(regions, run):
-    key, second = _entry(regions, run)
-    seek(regions.index, key, second)
-
-
-@subroutine
-def _resize(regions, run, address, size):
-    """Change a run's place; among runs ordered by address its rank stays."""
-    _seek_run(regions, run)
-    regions.segments[run, ADDRESS], regions.segments[run, BYTES] = address, size
-    _reindex_found(regions, run)
-
-
-@subroutine
-def _reindex_found(regions, run):
-    """Bring the entry that was found in line with its run."""
-    key, second = _entry(regions, run)
-    if regions.by_size:
-        remove_found(regions.index)
-        insert(regions.index, key, second, run)
-    else:
-        replace_found(regions.index, key, second)
-
-
-@subroutine
-def _add_run(regions, address, size, lower, upper):
-    run = _new_number(regions)
-    regions.segments[run, ADDRESS], regions.segments[run, BYTES] = address, size
-    _relink(regions.segments, run, lower, upper)
+def _index_run(regions, run):
     key, second = _entry(regions, run)
     insert(regions.index, key, second, run)
 
