@@ -46,6 +46,7 @@ def put_cached(pool, device, piece):
         row = pool.rows[piece]
         insert(pool.whole, _whole_key(pool, piece), piece, piece)
         add_span(device.idle, row[p.ADDRESS], row[p.ADDRESS] + row[p.BYTES])
+        pool.totals[p.IDLE_FRAMES] += row[p.BYTES] // p.PAGE_BYTES
         if p.is_large(row[p.GROUP]):
             pool.totals[p.IDLE] += 1
             pool.totals[p.IDLE_BORN] += row[p.BORN]
@@ -58,6 +59,7 @@ def _forget(pool, piece):
     if _is_whole(pool, piece):
         seek(pool.whole, _whole_key(pool, piece), piece)
         remove_found(pool.whole)
+        pool.totals[p.IDLE_FRAMES] -= pool.rows[piece, p.BYTES] // p.PAGE_BYTES
         if p.is_large(pool.rows[piece, p.GROUP]):
             pool.totals[p.IDLE] -= 1
             pool.totals[p.IDLE_BORN] -= pool.rows[piece, p.BORN]
@@ -193,9 +195,9 @@ def find_piece(pool, device, limits, group, size):
         collect_garbage(pool, device, limits)
     wanted = p.segment_bytes(size)
     piece = cuda_malloc(pool, device, group, wanted)
-    if piece == p.NONE and limits.max_split_bytes < p.MOST_BYTES:
-        if release_oversize(pool, device, limits, group, size):
-            piece = cuda_malloc(pool, device, group, wanted)
+    splits_all = limits.max_split_bytes == p.MOST_BYTES
+    if piece == p.NONE and not splits_all and release_oversize(pool, device, limits, group, size):
+        piece = cuda_malloc(pool, device, group, wanted)
     if piece == p.NONE:
         release_whole(pool, device)
         piece = cuda_malloc(pool, device, group, wanted)
