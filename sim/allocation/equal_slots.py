@@ -1,4 +1,4 @@
-"""Buffers as large as the largest object, one for each object, whatever its size: ZeRO-Infinity's pinned pool.
+"""One size of buffer, that of the largest object, for every object: ZeRO-Infinity's pool of pinned memory.
 
 DeepSpeed's `AsyncPartitionedParameterSwapper` (deepspeed/runtime/swap_tensor/partitioned_param_swapper.py) cuts one
 pinned tensor into `buffer_count` buffers of `buffer_size` each, through which parameters pass on their way to an SSD; a
