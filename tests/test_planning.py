@@ -132,7 +132,7 @@ def test_by_breadth_the_busiest_moments_come_first(given_rows):
 
 
 # The heuristic's plan of these is worse than the load, so that the solver is asked.
-HARD = [(3, 0, 2), (2, 1, 4), (4, 3, 6), (1, 2, 8), (3, 5, 9), (2, 4, 7), (1, 0, 5), (2, 6, 9)]
+HARD = [(3, 0, 5), (2, 1, 2), (2, 4, 11), (1, 8, 11), (2, 8, 14), (1, 10, 13), (3, 12, 16), (1, 12, 19)]
 
 
 # A hand-worked case. a (2 bytes, moments 0 to 2) and b (1, 1 to 9) are there when c (1) comes at 2: first fit puts b on
@@ -268,6 +268,14 @@ def test_a_missing_solver_is_said(monkeypatch):
         InputError, match=r"highspy, which is not installed; expected `pip install memhier\[planning\]`"
     ):
         plan(objects_of(HARD), "exact")
+
+
+def test_the_solver_improves_on_the_heuristic():
+    pytest.importorskip("highspy")
+    assert plan(objects_of(HARD)).peak_bytes == 8
+    exact = plan(objects_of(HARD), "exact")
+    assert_sound(HARD, exact)
+    assert (exact.peak_bytes, exact.proven_bound_bytes) == (7, 7)
 
 
 def test_too_many_objects_for_an_exact_plan():
