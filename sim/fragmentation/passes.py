@@ -2,7 +2,7 @@
 
 A pass is a stretch of allocations that name one layer, up to the first that names another; allocations that name none
 belong to the pass around them if they die in it. Objects released before their pass is over are its group, which
-planners may place as one block (MEMO, Zhao et al. 2024, arXiv 2407.12117, section 4.2); what lives on, such as
+planners may place as one block (MEMO, Zhao et al. 2024, arXiv 2407.12117); what lives on, such as
 activations kept for the backward pass, is of no group.
 """
 
