@@ -229,7 +229,7 @@ def _settle(state, slot):
     if mapped < wanted and slots[slot, _QUEUED] == 0:
         slots[slot, _QUEUED] = 1
         if totals[_QUEUE_LENGTH] == 0:
-            state.times[_STARTED] = state.times[_NOW]  # at once, whatever the thread was at
+            state.times[_STARTED] = max(state.times[_STARTED], state.times[_NOW])  # whatever the thread was at
         state.queue[(totals[_QUEUE_START] + totals[_QUEUE_LENGTH]) % state.queue.size] = slot
         totals[_QUEUE_LENGTH] += 1
 
