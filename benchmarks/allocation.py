@@ -65,7 +65,7 @@ def measure(name: str, live: int, operations: int, rounds: int) -> dict[str, flo
         "operations_per_s": operations / min(seconds),
         "refused": refused / (rounds * blocks.size),
         "internal": allocator.internal_bytes(state) / (capacity - free),
-        "external": 1 - allocator.largest_free_bytes(state) / free,
+        "external": 1 - min(1, allocator.largest_free_bytes(state) / free) if free else 0.0,
         "compile_s": compile_s,
     }
 

@@ -206,6 +206,22 @@ def _count(regions, segments, taken, asked):
 
 
 @subroutine
+def split_end(regions, segment, size, other):
+    """Place `other` where a placed segment is to end after its first `size` bytes: whole units, and not all it has.
+
+    For segments without headers.
+    """
+    segments = regions.segments
+    regions.counts[PLACED] += 1
+    segments[other, ADDRESS], segments[other, BYTES] = (
+        segments[segment, ADDRESS] + size,
+        segments[segment, BYTES] - size,
+    )
+    segments[segment, BYTES] = size
+    _relink(segments, other, segment, segments[segment, UPPER])
+
+
+@subroutine
 def largest_run(regions):
     """Bytes of the largest free run, headers included."""
     return highest_key(regions.index) if regions.by_size else highest_peak(regions.index)
