@@ -207,8 +207,12 @@ def _count(regions, segments, taken, asked):
 
 @subroutine
 def split_end(regions, segment, size, other):
-    """Place `other` where a placed segment is to end after its first `size` bytes: whole units, and not all it has."""
+    """Place `other` where a placed segment is to end after its first `size` bytes: whole units, and not all it has.
+
+    For segments without headers.
+    """
     segments = regions.segments
+    regions.counts[PLACED] += 1
     segments[other, ADDRESS], segments[other, BYTES] = (
         segments[segment, ADDRESS] + size,
         segments[segment, BYTES] - size,
