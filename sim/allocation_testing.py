@@ -94,6 +94,7 @@ class _Memory:
         self.sizes: dict[int, int] = {}
         self.log: list[Any] = []
         self.room = np.zeros((4096, 2), np.int64)
+        self.places: bool | None = None if allocator.names_places else False  # a parameter may do without
         self.empty_bytes = self.free()
         self.whole_bytes = self.empty_bytes + int(self.hooks.metadata_bytes(self.state))
         least = 1 if self.capacity >= _CAPACITIES[-1] else 0  # a small memory may be of no use
@@ -145,9 +146,9 @@ class _Memory:
     def account(self) -> None:
         hooks, state = self.hooks, self.state
         free, largest = self.free(), int(hooks.largest_free_bytes(state))
-        if not 0 <= largest <= free:
-            raise Broken(f"largest_free_bytes is {largest} where free_bytes is {free}")
         told = {what: int(getattr(hooks, f"{what}_bytes")(state)) for what in ("internal", "reserved", "metadata")}
+        if not 0 <= largest <= free + told["reserved"]:  # what is reserved may be taken back
+            raise Broken(f"largest_free_bytes is {largest} where free_bytes is {free}, and {told['reserved']} reserved")
         asked = sum(self.sizes.values())
         if min(told.values()) < 0 or free + asked + sum(told.values()) != self.whole_bytes:
             parts = " + ".join(f"{bytes_} {what}" for what, bytes_ in told.items())
@@ -159,18 +160,18 @@ class _Memory:
     def runs_of(self, block: int) -> list[tuple[int, int]]:
         """(address, bytes) of each run of an object; of none where the allocator names no places."""
         runs = int(self.hooks.extents(self.state, block, self.room))
-        if (runs < 0) == self.allocator.names_places:
+        if self.places is None:
+            self.places = runs >= 0
+        if (runs >= 0) != self.places:
             raise Broken(f"extents returned {runs} of a placed object")
         return [(int(at), int(size)) for at, size in self.room[: max(runs, 0)]]
 
     def check_places(self) -> None:
         """Objects lie in the memory, have room for their bytes, and do not overlap."""
-        if not self.allocator.names_places:
-            return
         spans = []
         for block, size in self.sizes.items():
             runs = self.runs_of(block)
-            if sum(length for _, length in runs) < size:
+            if self.places and sum(length for _, length in runs) < size:
                 raise Broken(f"extents of an object of {size} bytes add up to less: {runs[:4]}")
             spans += [(at, at + length, block) for at, length in runs]
         end, owner = 0, None

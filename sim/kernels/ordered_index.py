@@ -60,14 +60,31 @@ def seek(index, key, second):
 @subroutine
 def seek_peak(index, least):
     """Go to the first entry whose `second` is at least `least`; False where there is none."""
-    node = index.cursor[_ROOT]
-    for level in range(index.cursor[_HEIGHT] + 1):
-        slot, count = 0, index.counts[node]
+    return _descend_to_peak(index, 0, index.cursor[_ROOT], 0, least)
+
+
+@subroutine
+def seek_peak_from(index, key, least):
+    """As `seek_peak`, but only among the entries whose key is at least `key`."""
+    seek(index, key, 0)
+    height = index.cursor[_HEIGHT]
+    for level in range(height, -1, -1):  # the entries right of the path, the nearest first
+        node, slot = _at(index.cursor, level)
+        if _descend_to_peak(index, level, node, slot + (level < height), least):
+            return True
+    return False
+
+
+@subroutine
+def _descend_to_peak(index, level, node, slot, least):
+    """Go to the first entry, from that slot of a node on, whose `second` is at least `least`; False where none is."""
+    for lower in range(level, index.cursor[_HEIGHT] + 1):
+        count = index.counts[node]
         while slot < count and index.nodes[node, _PEAK, slot] < least:
             slot += 1
-        if slot == count:
+        if slot >= count:
             return False
-        node = _step(index, level, node, slot)
+        node, slot = _step(index, lower, node, slot), 0
     return True
 
 
@@ -81,26 +98,6 @@ def seek_before(index, key, second):
             node = _step(index, level, node, slot - 1)
             for below in range(level + 1, index.cursor[_HEIGHT] + 1):
                 node = _step(index, below, node, index.counts[node] - 1)
-            return True
-    return False
-
-
-@subroutine
-def seek_peak_from(index, key, least):
-    """Go to the first entry whose key is at least `key` and whose `second` is at least `least`; False for none."""
-    seek(index, key, 0)
-    for level in range(index.cursor[_HEIGHT], -1, -1):
-        node, slot = _at(index.cursor, level)
-        slot += level < index.cursor[_HEIGHT]  # what is below the path's own entry was looked at
-        while slot < index.counts[node] and index.nodes[node, _PEAK, slot] < least:
-            slot += 1
-        if slot < index.counts[node]:
-            node = _step(index, level, node, slot)
-            for below in range(level + 1, index.cursor[_HEIGHT] + 1):
-                slot = 0
-                while index.nodes[node, _PEAK, slot] < least:
-                    slot += 1
-                node = _step(index, below, node, slot)
             return True
     return False
 
