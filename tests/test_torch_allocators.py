@@ -16,7 +16,7 @@ from sim.hook_arguments import MAPS, SYSTEM_ALLOCATIONS, SYSTEM_RELEASES, UNMAPS
 from sim.policy import Context
 from sim.registry import ALLOCATOR, load
 from sim.testing import check_allocator, compiled_hooks
-from tests.torch_oracle import MIB, Caching
+from tests.torch_oracle import MIB, Caching, Stitching
 
 pytestmark = pytest.mark.uncompiled
 
@@ -165,7 +165,6 @@ def test_blocks_of_max_split_size_are_not_split():
     assert one.allocate(2, 181 * MIB) and one.held == 250 * MIB and one.taken(2) == 200 * MIB
     one.release(2)
     assert one.allocate(3, 180 * MIB) and one.held == 430 * MIB  # 20 MiB would be too much to waste
-    assert Held(GIB).allocate(0, 1)
 
 
 def test_oversize_blocks_are_returned_first():
@@ -213,8 +212,9 @@ def test_expandable_segments_are_unmapped_where_the_device_is_full():
     assert (one.calls(UNMAPS), one.calls(MAPS), one.held) == (2, 7, 100 * MIB)
 
 
-def test_misuse_and_parameters():
-    one = Held(GIB)
+@pytest.mark.parametrize("name", ["caching", "stitching"])
+def test_misuse_is_refused(name):
+    one = Held(GIB, name=name)
     with pytest.raises(ValueError, match="the block to release is not placed"):
         one.release(0)
     with pytest.raises(ValueError, match="the block to allocate has no bytes"):
@@ -249,6 +249,88 @@ def test_memory_of_no_use_refuses_everything(capacity, expandable):
     assert one.free == one.largest == 0
 
 
+# --- stitching
+
+
+def stitching(capacity: int = 64 * MIB, **parameters) -> Held:
+    return Held(capacity, name="stitching", **{"fragment_limit_mb": 2, **parameters})
+
+
+def test_sizes_are_whole_chunks_and_small_ones_are_pytorchs():
+    one = stitching(GIB)
+    assert one.allocate(0, MIB) and one.allocate(1, MIB + 1) and one.allocate(2, 3 * MIB)
+    assert [one.taken(number) for number in range(3)] == [MIB, 2 * MIB, 4 * MIB]
+    assert (one.held, one.calls(SYSTEM_ALLOCATIONS), one.calls(MAPS)) == (8 * MIB, 4, 3)
+
+
+def test_free_pieces_are_stitched_where_none_is_large_enough():
+    """The paper's example: two free blocks that are not beside each other serve one request of their sum."""
+    one = stitching()
+    sizes = [16, 16, 16, 16]
+    assert all(one.allocate(number, size * MIB) for number, size in enumerate(sizes))
+    one.release(0)
+    one.release(2)
+    assert one.largest == 32 * MIB
+    assert one.allocate(4, 32 * MIB)
+    assert one.runs(4) == [(32 * MIB, 16 * MIB), (0, 16 * MIB)]  # of equal ones the higher first
+    assert one.calls(MAPS) == 32 + 16 and one.calls(UNMAPS) == 0
+    one.release(4)
+    assert one.allocate(4, 32 * MIB) and one.calls(MAPS) == 48  # found again
+    one.release(4)
+    assert one.allocate(5, 16 * MIB) and one.runs(5) == [(0, 16 * MIB)]  # as a primitive block again
+    assert not one.allocate(4, 32 * MIB)
+
+
+def test_the_last_piece_is_split_so_that_the_sum_is_just_enough():
+    one = stitching()
+    assert all(one.allocate(number, 16 * MIB) for number in range(4))
+    one.release(0)
+    one.release(2)
+    assert one.allocate(4, 24 * MIB) and one.runs(4) == [(32 * MIB, 16 * MIB), (0, 8 * MIB)]
+    assert one.largest == one.free == 8 * MIB
+
+
+def test_what_is_missing_is_created():
+    one = stitching()
+    assert one.allocate(0, 16 * MIB)
+    one.release(0)
+    assert one.allocate(1, 40 * MIB) and one.held == 40 * MIB  # 24 MiB more, and all 40 mapped
+    assert (one.calls(SYSTEM_ALLOCATIONS), one.calls(MAPS)) == (20, 20 + 20)
+
+
+def test_below_the_limit_nothing_is_stitched():
+    one = stitching(fragment_limit_mb=64)
+    assert one.allocate(0, 16 * MIB) and one.allocate(1, 16 * MIB)
+    one.release(0)
+    assert one.allocate(2, 20 * MIB) and one.held == 52 * MIB
+    one.release(2)
+    assert one.allocate(3, 40 * MIB) and one.held == 56 * MIB  # all that is free was given back first
+    assert one.calls(SYSTEM_RELEASES) == 8 + 10
+
+
+def test_stitched_blocks_beyond_the_limit_are_unmapped():
+    one = stitching(stitched_limit_gb=0)
+    assert one.allocate(0, 16 * MIB)
+    one.release(0)
+    assert one.allocate(1, 40 * MIB)
+    assert one.calls(UNMAPS) == 0
+    one.release(1)
+    assert one.calls(UNMAPS) == 20 and one.held == 40 * MIB
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"fragment_limit_mb": 1}, "fragment_limit_mb is 1; expected at least 2"),
+        ({"stitched_limit_gb": -1}, "stitched_limit_gb is -1; expected 0"),
+        ({"create_us": -1.0}, "create_us is -1.0; expected a time"),
+    ],
+)
+def test_a_parameter_of_stitching_out_of_range_is_one_sentence(parameters, words):
+    with pytest.raises(InputError, match=words):
+        stitching(**parameters)
+
+
 # --- against the oracle
 
 near = st.sampled_from([1, 512, MIB, MIB + 1, 2 * MIB, 10 * MIB, 20 * MIB, 21 * MIB, 40 * MIB])
@@ -274,16 +356,25 @@ def pairs(draw):
     return Held(capacity, streams=streams, **parameters), Caching(capacity, **oracle), streams
 
 
-def compare(one: Held, oracle: Caching) -> None:
+@st.composite
+def stitching_pairs(draw):
+    capacity = draw(st.sampled_from([24, 44, 90, 160])) * MIB + draw(st.sampled_from([0, 4096]))
+    streams = draw(st.sampled_from([[0] * OBJECTS, [3 * (number % 2) for number in range(OBJECTS)]]))
+    limit_mb, most_gb = draw(st.sampled_from([2, 9, 30])), draw(st.sampled_from([0, 1000]))
+    one = Held(capacity, streams=streams, name="stitching", fragment_limit_mb=limit_mb, stitched_limit_gb=most_gb)
+    return one, Stitching(capacity, -(-limit_mb // 2), most_gb * 512), streams
+
+
+def compare(one: Held, oracle: Caching | Stitching) -> None:
     assert (one.free, one.held) == (oracle.free, oracle.held)
     assert one.hooks.internal_bytes(one.state) == oracle.internal
     kinds = {"malloc": SYSTEM_ALLOCATIONS, "free": SYSTEM_RELEASES, "map": MAPS, "unmap": UNMAPS}
-    assert {kind: one.calls(which) for kind, which in kinds.items()} == oracle.calls
+    assert {kind: one.calls(which) for kind, which in kinds.items()} == oracle.counted
     for number in oracle.placed:
         assert one.runs(number) == oracle.runs(number)
 
 
-def check_largest(one: Held, oracle: Caching, streams: list[int], sizes: list[int]) -> None:
+def check_largest(one: Held, oracle: Caching | Stitching, streams: list[int], sizes: list[int]) -> None:
     """The largest is placed on one of the streams; nothing larger is on any."""
     largest = one.largest
     spare = {stream: number for number, stream in enumerate(streams) if number not in oracle.placed}
@@ -296,8 +387,17 @@ def check_largest(one: Held, oracle: Caching, streams: list[int], sizes: list[in
 
 @few
 @given(pairs(), steps)
-def test_equals_the_oracle_after_every_operation(pair, steps):
-    one, oracle, streams = pair
+def test_caching_equals_the_oracle_after_every_operation(pair, steps):
+    play(*pair, steps)
+
+
+@few
+@given(stitching_pairs(), steps)
+def test_stitching_equals_the_oracle_after_every_operation(pair, steps):
+    play(*pair, steps)
+
+
+def play(one: Held, oracle: Caching | Stitching, streams: list[int], steps: list[tuple[int, int]]) -> None:
     for number, size in steps:
         if number in oracle.placed:
             oracle.release(number)
@@ -308,12 +408,16 @@ def test_equals_the_oracle_after_every_operation(pair, steps):
     check_largest(one, oracle, streams, [size for _, size in steps])
     for number in list(oracle.placed):
         one.release(number)
-    assert one.free == one.state.usable_bytes
+    assert one.free == oracle.capacity // (2 * MIB) * 2 * MIB
 
 
 @pytest.mark.parametrize(
-    "parameters",
-    [{}, {"expandable_segments": True}, {"max_split_size_mb": 21, "garbage_collection_threshold": 0.5}],
+    ("name", "parameters"),
+    [
+        ("caching", {"max_split_size_mb": 21, "garbage_collection_threshold": 0.5}),
+        ("caching", {"expandable_segments": True}),
+        ("stitching", {"fragment_limit_mb": 4}),
+    ],
 )
-def test_conforms(parameters):
-    check_allocator(load(ALLOCATOR, "caching"), parameters)
+def test_conforms(name, parameters):
+    check_allocator(load(ALLOCATOR, name), parameters)

@@ -1,4 +1,4 @@
-"""PyTorch's CUDA caching allocator as plainly as it can be said: lists of blocks, searched from end to end.
+"""PyTorch's CUDA caching allocator and GMLake's stitching as plainly as can be: lists, searched from end to end.
 
 After c10/cuda/CUDACachingAllocator.cpp. The device is a list of its pages of 2 MiB; a segment takes the lowest gap, and
 a handle of an expandable segment any free pages, the lowest first.
@@ -38,6 +38,10 @@ class Caching:
     def __post_init__(self):
         self.pages = [True] * (self.capacity // PAGE)  # which are free
         self.frame_of: dict[tuple[tuple[int, bool], int], int] = {}
+
+    @property
+    def counted(self) -> dict[str, int]:
+        return self.calls
 
     # --- sizes
 
@@ -280,4 +284,179 @@ class Caching:
             else:
                 runs.append((place, until - at))
             at = until
+        return runs
+
+
+@dataclass(eq=False)
+class Primitive:
+    chunks: list[int]
+    stream: int
+    active: bool = True
+
+
+@dataclass(eq=False)
+class Stitched:
+    parts: list[Primitive]
+    stream: int
+    size: int
+    in_use: bool = True
+    used: int = 0
+
+    @property
+    def free(self) -> bool:
+        return not any(part.active for part in self.parts)
+
+
+@dataclass
+class Stitching:
+    """`small` has the device's pages, too. Sizes here are in chunks."""
+
+    capacity: int
+    stitched_from: int
+    most_stitched: int
+    primitive: list[Primitive] = field(default_factory=list)
+    stitched: list[Stitched] = field(default_factory=list)
+    placed: dict[int, tuple[Primitive | Stitched | None, int]] = field(default_factory=dict)
+    clock: int = 0
+    calls: dict[str, int] = field(default_factory=lambda: {"malloc": 0, "free": 0, "map": 0, "unmap": 0})
+
+    def __post_init__(self):
+        self.small = Caching(self.capacity)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        return {name: self.calls[name] + self.small.calls[name] for name in self.calls}
+
+    @property
+    def held(self) -> int:
+        return self.small.held + sum(len(block.chunks) for block in self.primitive) * PAGE
+
+    def taken(self, number: int) -> int:
+        return sum(size for _, size in self.runs(number))
+
+    @property
+    def free(self) -> int:
+        return len(self.small.pages) * PAGE - sum(map(self.taken, self.placed))
+
+    @property
+    def internal(self) -> int:
+        return sum(self.taken(number) - asked for number, (_, asked) in self.placed.items())
+
+    def rounded(self, size: int) -> int:
+        return -(-size // 512) * 512
+
+    def allocate(self, number: int, asked: int, stream: int = 0) -> bool:
+        if asked <= MIB:
+            if not self.small.allocate(number, asked, stream):
+                self.give_back()
+                if not self.small.allocate(number, asked, stream):
+                    return False
+            self.placed[number] = None, asked
+            return True
+        block = self.block(-(-asked // PAGE), stream)
+        if block is None:
+            return False
+        for part in block.parts if isinstance(block, Stitched) else [block]:
+            part.active = True
+        if isinstance(block, Stitched):
+            block.in_use = True
+        self.placed[number] = block, asked
+        return True
+
+    def block(self, size: int, stream: int) -> Primitive | Stitched | None:
+        free = [block for block in self.primitive if block.stream == stream and not block.active]
+        free.sort(key=lambda block: (len(block.chunks), block.chunks[0]))
+        exact = [block for block in free if len(block.chunks) == size]
+        exact += [block for block in self.stitched if block.stream == stream and block.size == size and block.free]
+        if exact:
+            return exact[0]
+        larger = [block for block in free if len(block.chunks) > size]
+        if larger:
+            return self.split(larger[0], size)
+        rest = size - sum(len(block.chunks) for block in free)
+        if free and size >= self.stitched_from and rest <= sum(self.small.pages):
+            return self.stitch(free, size, stream)
+        if size > sum(self.small.pages):
+            self.give_back()
+        return self.create(size, stream) if size <= sum(self.small.pages) else None
+
+    def split(self, block: Primitive, size: int) -> Primitive:
+        upper = Primitive(block.chunks[size:], block.stream, active=False)
+        block.chunks = block.chunks[:size]
+        self.primitive.append(upper)
+        for over in self.stitched:
+            if block in over.parts:
+                over.parts.insert(over.parts.index(block) + 1, upper)
+        return block
+
+    def stitch(self, free: list[Primitive], size: int, stream: int) -> Stitched:
+        parts, wanted = [], size
+        for block in reversed(free):
+            if wanted:
+                part = self.split(block, wanted) if len(block.chunks) > wanted else block
+                part.active = True
+                parts.append(part)
+                wanted -= len(part.chunks)
+        if wanted:
+            parts.append(self.create(wanted, stream))
+        self.calls["map"] += size
+        over = Stitched(parts, stream, size)
+        self.stitched.append(over)
+        self.keep_within()
+        return over
+
+    def create(self, size: int, stream: int) -> Primitive:
+        chunks = [page for page, free in enumerate(self.small.pages) if free][:size]
+        for page in chunks:
+            self.small.pages[page] = False
+        self.calls["malloc"] += size
+        self.calls["map"] += size
+        self.primitive.append(Primitive(chunks, stream))
+        return self.primitive[-1]
+
+    def give_back(self) -> None:
+        for block in [block for block in self.primitive if not block.active]:
+            for over in [over for over in self.stitched if block in over.parts]:
+                self.unstitch(over)
+            for page in block.chunks:
+                self.small.pages[page] = True
+            self.calls["free"] += len(block.chunks)
+            self.calls["unmap"] += len(block.chunks)
+            self.primitive.remove(block)
+        self.small.release_cached()
+
+    def unstitch(self, over: Stitched) -> None:
+        self.calls["unmap"] += over.size
+        self.stitched.remove(over)
+
+    def keep_within(self) -> None:
+        unused = sorted((over for over in self.stitched if not over.in_use), key=lambda over: over.used)
+        for over in unused:
+            if sum(block.size for block in self.stitched) > self.most_stitched:
+                self.unstitch(over)
+
+    def release(self, number: int) -> None:
+        block, _ = self.placed.pop(number)
+        if block is None:
+            self.small.release(number)
+        elif isinstance(block, Primitive):
+            block.active = False
+        else:
+            for part in block.parts:
+                part.active = False
+            self.clock += 1
+            block.in_use, block.used = False, self.clock
+            self.keep_within()
+
+    def runs(self, number: int) -> list[tuple[int, int]]:
+        block, _ = self.placed[number]
+        if block is None:
+            return self.small.runs(number)
+        parts = block.parts if isinstance(block, Stitched) else [block]
+        runs = []
+        for chunk in [chunk for part in parts for chunk in part.chunks]:
+            if runs and runs[-1][0] + runs[-1][1] == chunk * PAGE:
+                runs[-1] = runs[-1][0], runs[-1][1] + PAGE
+            else:
+                runs.append((chunk * PAGE, PAGE))
         return runs

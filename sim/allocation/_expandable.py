@@ -112,6 +112,19 @@ def _take_cached(pool, piece):
 
 
 @subroutine
+def _cache(pool, piece):
+    """Cache a piece, merged with what is cached beside it; the piece that it has become."""
+    for low in (piece, pool.rows[piece, p.LOWER]):  # which may be merged with the piece above it
+        beside = pool.rows[piece, p.UPPER] if low == piece else low
+        if p.state_of(pool, beside) == p.CACHED:
+            _take_cached(pool, beside)
+            p.join_upper(pool, low)
+            piece = low
+    _put_cached(pool, piece)
+    return piece
+
+
+@subroutine
 def _weigh(pool, virtual, address):
     """Bring the weights of the run that holds an address up to date, if one does."""
     start = span_start(virtual.runs, address)
@@ -140,16 +153,7 @@ def _map(pool, virtual, piece, size):
         _put_unmapped(pool, virtual, p.split_piece(pool, piece, mapped, p.UNMAPPED))
     _take_frames(pool, virtual, rows[piece, p.ADDRESS], mapped)
     totals[p.MAPS] += mapped // handle
-    lower, upper = rows[piece, p.LOWER], rows[piece, p.UPPER]
-    if p.state_of(pool, upper) == p.CACHED:
-        _take_cached(pool, upper)
-        p.join_upper(pool, piece)
-    if p.state_of(pool, lower) == p.CACHED:
-        _take_cached(pool, lower)
-        p.join_upper(pool, lower)
-        piece = lower
-    _put_cached(pool, piece)
-    return piece
+    return _cache(pool, piece)
 
 
 @subroutine
@@ -244,11 +248,10 @@ def _mapped_piece(pool, virtual, group, size):
     if start < 0 or start >= (group + 1) * virtual.range_bytes:
         return p.NONE
     piece = _first_of_run(pool, virtual, start)
-    if rows[piece, p.STATE] == p.UNMAPPED:
-        piece = _map(pool, virtual, piece, min(size, rows[piece, p.BYTES]))
-    while piece != p.NONE and rows[piece, p.BYTES] < size:
-        upper = rows[piece, p.UPPER]
-        piece = _map(pool, virtual, upper, min(size - rows[piece, p.BYTES], rows[upper, p.BYTES]))
+    while piece != p.NONE and (rows[piece, p.STATE] == p.UNMAPPED or rows[piece, p.BYTES] < size):
+        mapped = rows[piece, p.BYTES] if rows[piece, p.STATE] == p.CACHED else 0
+        unmapped = rows[piece, p.UPPER] if rows[piece, p.STATE] == p.CACHED else piece
+        piece = _map(pool, virtual, unmapped, min(size - mapped, rows[unmapped, p.BYTES]))
     _weigh(pool, virtual, start)
     return piece
 
@@ -257,10 +260,11 @@ def _mapped_piece(pool, virtual, group, size):
 def place_in_virtual(pool, virtual, limits, group, size):
     """A piece in use for a request of so many bytes, rounded already; NONE where it does not fit."""
     piece = _cached_piece(pool, virtual, limits, group, size)
-    if piece == p.NONE:
-        piece = _mapped_piece(pool, virtual, group, size)
-    if piece == p.NONE:
-        _unmap_all(pool, virtual)
+    for attempt in range(2):
+        if piece != p.NONE:
+            break
+        if attempt == 1:
+            _unmap_all(pool, virtual)
         piece = _mapped_piece(pool, virtual, group, size)
     if piece == p.NONE:
         return p.NONE
@@ -284,15 +288,7 @@ def free_in_virtual(pool, virtual, piece):
     start = row[p.ADDRESS]
     add_span(virtual.runs, start, start + row[p.BYTES])
     add_span(virtual.emptied, start, start + row[p.BYTES])
-    lower, upper = row[p.LOWER], row[p.UPPER]
-    if p.state_of(pool, upper) == p.CACHED:
-        _take_cached(pool, upper)
-        p.join_upper(pool, piece)
-    if p.state_of(pool, lower) == p.CACHED:
-        _take_cached(pool, lower)
-        p.join_upper(pool, lower)
-        piece = lower
-    _put_cached(pool, piece)
+    _cache(pool, piece)
     _weigh(pool, virtual, start)
 
 

@@ -111,13 +111,11 @@ def release_oversize(pool, device, limits, group, size):
     Whether as many bytes were returned (release_available_cached_blocks).
     """
     least = max(size, limits.max_split_bytes)
-    piece = p.best_fit(pool, group, least)
-    if piece != p.NONE:
-        cuda_free(pool, device, piece)
-        return True
     returned = 0
     while returned < least:
-        piece = p.largest_below(pool, group, least)
+        piece = p.best_fit(pool, group, least)
+        if piece == p.NONE:
+            piece = p.largest_below(pool, group, least)
         if piece == p.NONE or pool.rows[piece, p.BYTES] < limits.max_split_bytes:
             return False
         returned += pool.rows[piece, p.BYTES]
@@ -146,14 +144,12 @@ def collect_garbage(pool, device, limits):
 @subroutine
 def free_piece(pool, device, piece):
     """Cache a piece that was in use, merged with what is cached beside it."""
-    lower, upper = pool.rows[piece, p.LOWER], pool.rows[piece, p.UPPER]
-    if p.state_of(pool, upper) == p.CACHED:
-        take_cached(pool, device, upper)
-        p.join_upper(pool, piece)
-    if p.state_of(pool, lower) == p.CACHED:
-        take_cached(pool, device, lower)
-        p.join_upper(pool, lower)
-        piece = lower
+    for low in (piece, pool.rows[piece, p.LOWER]):  # which may be merged with the piece above it
+        beside = pool.rows[piece, p.UPPER] if low == piece else low
+        if p.state_of(pool, beside) == p.CACHED:
+            take_cached(pool, device, beside)
+            p.join_upper(pool, low)
+            piece = low
     put_cached(pool, device, piece)
 
 
@@ -193,14 +189,15 @@ def find_piece(pool, device, limits, group, size):
         return piece
     if collects:
         collect_garbage(pool, device, limits)
-    wanted = p.segment_bytes(size)
-    piece = cuda_malloc(pool, device, group, wanted)
-    splits_all = limits.max_split_bytes == p.MOST_BYTES
-    if piece == p.NONE and not splits_all and release_oversize(pool, device, limits, group, size):
+    wanted, splits_all = p.segment_bytes(size), limits.max_split_bytes == p.MOST_BYTES
+    for attempt in range(3):
+        if attempt == 1 and (splits_all or not release_oversize(pool, device, limits, group, size)):
+            continue
+        if attempt == 2:
+            release_whole(pool, device)
         piece = cuda_malloc(pool, device, group, wanted)
-    if piece == p.NONE:
-        release_whole(pool, device)
-        piece = cuda_malloc(pool, device, group, wanted)
+        if piece != p.NONE:
+            break
     return piece
 
 
