@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from sim.testing import (
 )
 
 _BLOCKS, _REQUESTS, _SEED = 24, 600, 7
-_CAPACITY = 64 * 4096
+_CAPACITIES = 64 * 4096, 64 << 20  # the larger for allocators that take memory by segments of megabytes
 _STREAM_CAPACITY = 1 << 28  # enough for allocators that take memory from the system by segments of 20 MiB
 
 
@@ -38,10 +38,15 @@ def rules(allocator: Allocator, parameters: dict[str, Any]) -> Iterator[tuple[st
     yield "every hook compiles and returns the right type", lambda: check_compiles(allocator, samples)
     yield "every byte is accounted for", lambda: _Stream(allocator, parameters, stream).trial()
     if not allocator.needs:
-        yield "what it says would fit does", lambda: _Free(allocator, parameters).trial()
+        for capacity in _CAPACITIES:
+            yield f"what it says would fit does ({capacity} bytes)", _free_trial(allocator, parameters, capacity)
     yield "the same again for the same seed", lambda: _check_again(allocator, parameters, stream, False)
     if not config.DISABLE_JIT:
         yield "compiled as in Python", lambda: _check_again(allocator, parameters, stream, True)
+
+
+def _free_trial(allocator: Allocator, parameters: dict[str, Any], capacity: int) -> Callable[[], None]:
+    return lambda: _Free(allocator, parameters, capacity).trial()
 
 
 def _check_state(allocator: Allocator, parameters: dict[str, Any], context: Context) -> None:
@@ -92,7 +97,8 @@ class _Memory:
         self.places: bool | None = None if allocator.names_places else False  # a parameter may do without
         self.empty_bytes = self.free()
         self.whole_bytes = self.empty_bytes + int(self.hooks.metadata_bytes(self.state))
-        if not 0 < self.empty_bytes <= self.capacity:
+        least = 1 if self.capacity >= _CAPACITIES[-1] else 0  # a small memory may be of no use
+        if not least <= self.empty_bytes <= self.capacity:
             raise Broken(f"free_bytes of an empty memory of {self.capacity} bytes is {self.empty_bytes}")
 
     def trial(self) -> None:
@@ -179,8 +185,8 @@ class _Memory:
 class _Free(_Memory):
     """Blocks of any size, again and again, nothing known of them beforehand."""
 
-    def __init__(self, allocator: Allocator, parameters: dict[str, Any]):
-        super().__init__(allocator, parameters, Context(_CAPACITY, _BLOCKS, _SEED))
+    def __init__(self, allocator: Allocator, parameters: dict[str, Any], capacity: int):
+        super().__init__(allocator, parameters, Context(capacity, _BLOCKS, _SEED))
 
     def run(self) -> list:
         rng = np.random.default_rng(_SEED)

@@ -297,7 +297,7 @@ class Allocator(Plugin):
     metadata_bytes(state), optional: of the capacity, what the allocator's own books take; none by default.
     outside_bytes(state), optional: what its books take outside of the capacity (a block table in other memory, say).
     held_bytes(state), optional: what it has taken from the system now: segments, mapped pages. Negative (the default)
-        where it has no notion of that: it then holds all up to the highest address that was ever used.
+        where it has no notion of that: it then holds the pages on which an object ever lay, at most 256 runs of each.
     resize(state, block, size_bytes) -> bool, optional: give a placed object another size, whose contents keep their
         place; False where that cannot be, and nothing has changed. Without it an object that grows is placed anew,
         copied and released.
