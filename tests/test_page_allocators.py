@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numba import config
 
 from sim.errors import InputError
-from sim.hook_arguments import NEVER, Context, Objects
+from sim.fragmentation.operations import ALLOCATE, build_operations
+from sim.hook_arguments import Context, Objects
 from sim.registry import ALLOCATOR, load
 from sim.testing import check_allocator, compiled_hooks
 from tests.page_oracles import Groups, NamedPages, Slots, SpreadPages
@@ -26,9 +27,9 @@ few = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(
 
 
 def objects_of(sizes: list[int]) -> Objects:
-    final, nothing = np.array(sizes, np.int64), np.zeros(0, np.int64)
-    born = np.arange(len(sizes))
-    return Objects(final, final, nothing, nothing, born, np.full(len(sizes), NEVER), nothing, nothing)
+    """Of these sizes from first to last."""
+    count = np.arange(len(sizes))
+    return build_operations("known", count, np.full(len(sizes), ALLOCATE), count, np.array(sizes)).objects
 
 
 class Pair:
@@ -135,12 +136,12 @@ def test_slots_are_those_of_the_lists(adaptive, capacity, alignment, power_of_tw
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("paged", {"page_bytes": 1 << 15}),
-        ("paged", {"page_bytes": 1 << 15, "order": "lifo"}),
-        ("paged", {"page_bytes": 1 << 15, "order": "lowest"}),
+        ("paged", {"page_bytes": 1 << 16}),
+        ("paged", {"page_bytes": 1 << 16, "order": "lifo"}),
+        ("paged", {"page_bytes": 1 << 16, "order": "lowest"}),
         ("paged", {"places": False}),
-        ("unified_paging", {"page_bytes": 1 << 15}),
-        ("unified_paging", {"page_bytes": 1 << 14, "tensors": 3}),
+        ("unified_paging", {"page_bytes": 1 << 16}),
+        ("unified_paging", {"page_bytes": 1 << 15, "tensors": 3}),
         ("block_groups", {"page_bytes": 1 << 15}),
         ("equal_slots", {}),
         ("adaptive_slots", {"power_of_two": True}),
