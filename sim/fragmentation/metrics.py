@@ -73,6 +73,7 @@ def summarise(totals: np.ndarray, sums: np.ndarray, objects: int, looks: Looks) 
     peak_live, peak_held = t["PEAK_LIVE_BYTES"], t["PEAK_HELD_BYTES"]
     allocated = looks["allocated_bytes"]
     named = looks["runs"] >= 0
+    unreachable = looks["free_bytes"] - looks["largest_free_bytes"]  # below 0 where what is reserved can be taken back
     values = {
         "operations": done,
         "objects": objects,
@@ -89,7 +90,7 @@ def summarise(totals: np.ndarray, sums: np.ndarray, objects: int, looks: Looks) 
         "outside_bytes": float(looks["outside_bytes"].mean()) if allocated.size else 0.0,
         "live_over_held": _mean_share(looks["live_bytes"], looks["held_bytes"]),
         "free_over_held": _mean_share(looks["held_bytes"] - allocated, looks["held_bytes"]),
-        "external_fragmentation": _mean_share(looks["free_bytes"] - looks["largest_free_bytes"], looks["free_bytes"]),
+        "external_fragmentation": _mean_share(np.maximum(unreachable, 0), looks["free_bytes"]),
         "unusable_free_share": _mean(looks["unusable_free_share"][named]),
         "holes": _mean(looks["holes"][named]),
         "least_largest_free_bytes": int(looks["largest_free_bytes"].min()) if allocated.size else None,
