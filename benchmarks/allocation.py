@@ -58,7 +58,7 @@ def measure(name: str, live: int, operations: int, rounds: int) -> dict[str, flo
     return {
         "operations_per_s": operations / min(seconds),
         "internal": allocator.internal_bytes(state) / (capacity - free),
-        "external": 1 - allocator.largest_free_bytes(state) / free,
+        "external": 1 - min(1, allocator.largest_free_bytes(state) / free) if free else 0.0,
     }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,29 @@ def load_operations(
     source: what reads the file, where neither its name nor its first bytes say it; options: of the source. Nothing is
     downloaded. Raises InputError for whatever is wrong, naming the nearest of what there is.
     """
+    return find_operations(trace, source, options)()
+
+
+def find_operations(
+    trace: str | os.PathLike, source: str | None = None, options: Mapping[str, Any] | None = None
+) -> Callable[[], Operations]:
+    """What loads them, when it is called: all that can be wrong before a file is read is said now."""
     text = os.fspath(trace)
     path = Path(text)
     if "\0" not in text and path.is_file():
-        return _read(path, _named(source) if source else _source_of(path), options)
+        return _reading(path, _named(source) if source else _source_of(path), options)
     sources = _sources()
     listed = {name: entry for name, entry in catalog.entries().items() if entry.allocations}
     if text in listed:
         found = catalog.find(text)
         if found is None:
             raise InputError(f"trace {text!r} is not on this machine", expected=f"`run_sim.py traces get {text}` first")
-        return dataclasses.replace(_read(found, _named(source or listed[text].allocations), options), name=text)
+        read = _reading(found, _named(source or listed[text].allocations), options)
+        return lambda: dataclasses.replace(read(), name=text)
     if text in sources and source in (None, text):
         if sources[text].generate is None:
             raise InputError(f"source of allocations {text!r} reads a file", expected=f"a file, and source: {text}")
-        return sources[text].generate(_checked(sources[text], options))
+        return functools.partial(sources[text].generate, _checked(sources[text], options))
     generating = [name for name, one in sources.items() if one.generate is not None]
     raise InputError("no such file or stream of allocations", value=text, candidates=[*listed, *generating])
 
@@ -58,10 +67,10 @@ def _checked(source: AllocationSource, options: Mapping[str, Any] | None) -> dic
     return check_options(source.options, options, f"source of allocations {source.name}")
 
 
-def _read(path: Path, source: AllocationSource, options: Mapping[str, Any] | None) -> Operations:
+def _reading(path: Path, source: AllocationSource, options: Mapping[str, Any] | None) -> Callable[[], Operations]:
     if source.read is None:
         raise InputError(f"source of allocations {source.name!r} generates, and reads no file", file=path)
-    return source.read(path, _checked(source, options))
+    return functools.partial(source.read, path, _checked(source, options))
 
 
 def _source_of(path: Path) -> AllocationSource:

@@ -291,6 +291,8 @@ def advance(engine, until_ns):
             clock[s.HELD_UNTIL] = now_ns
             return FINISHED if now_ns == np.inf else AT_LIMIT
         clock[s.NOW] = now_ns
+        if rules[s.ALLOCATED]:
+            engine.allocator.tick(engine.allocator_state, now_ns)
         if copy_ns == now_ns:
             event = np.int64(take(network.events))
             if event >= 0:

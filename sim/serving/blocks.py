@@ -12,6 +12,7 @@ import numpy as np
 from sim.kernels.compile import inlined, known_natural, subroutine
 from sim.serving import state as s
 from sim.serving import tiers as t
+from sim.serving.network import BLOCK_BYTES
 from sim.serving.tiers import access, block_request, free_blocks, is_held, is_ready, make_room, pin, unpin
 
 
@@ -154,13 +155,25 @@ def use_hits(engine, call, near):
 
 
 @subroutine
+def allocate(engine, call, blocks):
+    """Have the allocator give a call memory of so many blocks, in place of what it has; False where it cannot."""
+    size_bytes = np.int64(blocks * engine.network.copy[BLOCK_BYTES])
+    if engine.calls[call, s.BLOCKS] == 0:
+        return engine.allocator.allocate(engine.allocator_state, call, size_bytes)
+    return engine.allocator.resize(engine.allocator_state, call, size_bytes)
+
+
+@subroutine
 def grow(engine, call, filled):
     """Give a call the blocks that so many tokens need; False, and nothing is given, where they cannot be had."""
     calls, tiers = engine.calls, engine.tiers
     need = blocks_for(engine, call, filled) - calls[call, s.BLOCKS]
     if need <= 0:
         return True
-    if free_blocks(tiers) < need or not make_room(tiers, need, engine.clock[s.NOW]):
+    if engine.rules[s.ALLOCATED]:
+        if not allocate(engine, call, calls[call, s.BLOCKS] + need):
+            return False
+    elif free_blocks(tiers) < need or not make_room(tiers, need, engine.clock[s.NOW]):
         return False
     tiers.sizes[0][t.PRIVATE] += need
     calls[call, s.OWNED] += need

@@ -13,6 +13,7 @@ from sim.cost.calibration import Calibration, Gpu
 from sim.cost.kernels import WORK
 from sim.cost.step import make_step
 from sim.errors import InputError
+from sim.hook_arguments import Objects
 from sim.kernels.rank_heap import make_rank_heap
 from sim.llm.models import Model
 from sim.llm.operators import kv_bytes_per_token, weight_bytes
@@ -210,10 +211,10 @@ def build(
     scheduling = options.scheduling.plugin(registry.SCHEDULING)
     counts = {"calls": n, "tenants": _numbers(workload.tenant), "programs": _numbers(workload.program)}
     context = Context(capacity=memory.capacity_blocks[0], blocks=max(1, blocks.blocks), seed=seed, **counts)
-    contiguous = options.allocator.plugin(registry.ALLOCATOR) if options.reservation != "paged" else _no_allocator()
+    allocator = options.allocator.plugin(registry.ALLOCATOR) if options.reservation != "paged" else _no_allocator()
     count = np.zeros(s.COUNT_PLACES, np.int64)
     count[s.INBOX] = 0 if routed else n
-    clock = np.zeros(10)
+    clock = np.zeros(s.CLOCK_PLACES)
     clock[s.STEP_END] = np.inf
     calls = np.zeros((n, s.CALL_COLUMNS), np.int64)
     calls[:, s.HELD_AT] = calls[:, s.ADMISSION] = -1
@@ -228,8 +229,8 @@ def build(
         network=network,
         scheduling=scheduling,
         scheduling_state=scheduling.make_state(context, options.scheduling.parameters),
-        allocator=contiguous,
-        allocator_state=_contiguous_memory(contiguous, options, memory, n, seed),
+        allocator=allocator,
+        allocator_state=_allocator_state(allocator, options, model, memory, workload, blocks, seed),
         waiting=make_rank_heap(n + 1),
         aside=np.zeros(n, np.int64),
         running=np.zeros(options.max_num_seqs, np.int64),
@@ -254,15 +255,46 @@ def build(
     )
 
 
-def _contiguous_memory(allocator: Allocator, options: o.ServingOptions, memory: Memory, calls: int, seed: int) -> Any:
-    """State of the allocator of reservations, in bytes of G1's blocks. What it cuts memory into is a block, if nobody
-    says otherwise: its own default is of other memory, and a call's memory begins with a block in any case.
+def _allocator_state(
+    allocator: Allocator,
+    options: o.ServingOptions,
+    model: Model,
+    memory: Memory,
+    workload: Workload,
+    blocks: Blocks,
+    seed: int,
+) -> Any:
+    """State of the allocator of calls' memory, in bytes of G1's blocks. What it cuts memory into is a block, if nobody
+    says otherwise: its own default is of other memory, and a call's memory begins with a block in any case. One that
+    maps pages of each tensor is told how many tensors there are instead.
     """
-    units = dict.fromkeys(_ALLOCATION_UNITS & allocator.parameters().keys(), memory.block_bytes)
+    takes = allocator.parameters().keys()
+    units = dict.fromkeys(_ALLOCATION_UNITS & takes, memory.block_bytes)
+    if "tensors" in takes:
+        units = {"tensors": model.attention_layers * (1 if model.mla else 2)}
+    objects = _calls_as_objects(options, model, memory, workload, blocks)
     capacity = memory.capacity_blocks[0] * memory.block_bytes
-    context = Context(capacity=capacity, blocks=max(1, calls), seed=seed)
-    given = options.allocator.parameters if allocator.parameters() else {}
+    context = Context(capacity=capacity, blocks=max(1, objects.first_bytes.size), seed=seed, objects=objects)
+    given = options.allocator.parameters if takes else {}
     return allocator.make_state(context, {**units, **given})
+
+
+def _calls_as_objects(
+    options: o.ServingOptions, model: Model, memory: Memory, workload: Workload, blocks: Blocks
+) -> Objects:
+    """Of calls' memory: its prompt's at first, that of a token more at a time, of max_model_len tokens at most."""
+    token_bytes = memory.block_bytes // blocks.block_tokens
+    calls, nothing = workload.input_tokens.size, np.zeros(0, np.int64)
+    return Objects(
+        first_bytes=workload.input_tokens * token_bytes,
+        final_bytes=(workload.input_tokens + workload.output_tokens) * token_bytes,
+        most_bytes=np.full(calls, (options.max_model_len or model.context) * token_bytes),
+        unit_bytes=np.full(calls, token_bytes),
+        born=nothing,
+        dies=nothing,
+        stream=nothing,
+        kind=nothing,
+    )
 
 
 class _Nothing(NamedTuple):
@@ -350,7 +382,8 @@ def _rules(options, model: Model, blocks: Blocks, memory: Memory, scheduling, ju
         s.HASHED: options.prefix_caching,
         s.ROLE: role,
         s.LAYERS: model.layers,
-        s.RESERVATION: o.RESERVATIONS.index(options.reservation),
+        s.RESERVATION: 0 if options.reservation == "grown" else o.RESERVATIONS.index(options.reservation),
+        s.ALLOCATED: options.reservation != "paged",
     }
     for place, value in told.items():
         rules[place] = value

@@ -154,6 +154,9 @@ def _batch_errors(checked: Checked) -> Iterator[InputError]:
         problem = "contiguous memory cannot share a prefix: reservation"
         expected = "'paged', or prefix_caching: false"
         yield checked.error(problem, *_at("reservation"), value=options.reservation, expected=expected)
+    if options.reservation == "grown" and not options.allocator.plugin(registry.ALLOCATOR).can_resize:
+        problem = f"memory that grows with its call needs an allocator that can resize; {options.allocator.name!r}"
+        yield checked.error(f"{problem} cannot", *_at("allocator"))
 
 
 def _transfer_errors(checked: Checked) -> Iterator[InputError]:

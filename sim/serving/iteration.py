@@ -62,6 +62,14 @@ def _duration_ns(engine):
 
 
 @inlined
+def _mapping_ns(engine):
+    """How long the next iteration waits for the system's calls that the allocator has made since the last one."""
+    if engine.rules[s.ALLOCATED]:
+        return engine.allocator.waited_ns(engine.allocator_state) - engine.clock[s.MAPPING]
+    return 0.0
+
+
+@inlined
 def begin(engine, now_ns):
     """Let the batch at hand begin: at once, or when what was evicted for it has been copied away."""
     clock, count = engine.clock, engine.count
@@ -84,7 +92,10 @@ def _run(engine, now_ns):
     clock, count = engine.clock, engine.count
     count[s.STATE] = s.COMPUTING
     clock[s.STEP_START] = now_ns
-    clock[s.STEP_END] = now_ns + _duration_ns(engine)
+    waits_ns = _mapping_ns(engine)
+    clock[s.STEP_END] = now_ns + _duration_ns(engine) + waits_ns
+    clock[s.MAPPING] += waits_ns
+    engine.engine_ns[OVERHEAD_NS] += waits_ns
     count[s.ITERATIONS] += 1
 
 
@@ -197,7 +208,7 @@ def end(engine, call, now_ns):
 @inlined
 def give_up(engine, call):
     """All that a call has of G1 is free again."""
-    if engine.rules[s.RESERVATION]:
+    if engine.rules[s.ALLOCATED]:
         if engine.calls[call, s.BLOCKS] > 0:
             engine.allocator.release(engine.allocator_state, call)
             engine.tiers.sizes[0][t.PRIVATE] -= engine.calls[call, s.BLOCKS]
@@ -286,6 +297,8 @@ def jump(engine, now_ns, limit_ns):
         if fills == 0 or (windowed and lag > 0) or (engine.rules[s.COUNTS_TOKENS] and lag > 0):
             _catch_up(engine, lag, now_ns)
             lag = np.int64(0)
+            if engine.rules[s.ALLOCATED]:
+                engine.allocator.tick(engine.allocator_state, now_ns)
             if not _next_blocks(engine):
                 break
             _, fills = _until_change(engine, True)
@@ -294,11 +307,14 @@ def jump(engine, now_ns, limit_ns):
         sums[WINDOWED] = _windowed_tokens(engine) if windowed else sums[TOKENS]
         parts = engine.engine_ns
         kept = parts[LINEAR_NS], parts[PREFILL_NS], parts[DECODE_NS], parts[HEAD_NS], parts[OVERHEAD_NS]
-        end_ns = now_ns + _duration_ns(engine)
+        waits_ns = _mapping_ns(engine)
+        end_ns = now_ns + _duration_ns(engine) + waits_ns
         if end_ns >= limit_ns:
             sums[TOKENS], sums[WINDOWED] = before
             parts[LINEAR_NS], parts[PREFILL_NS], parts[DECODE_NS], parts[HEAD_NS], parts[OVERHEAD_NS] = kept
             break
+        engine.clock[s.MAPPING] += waits_ns
+        parts[OVERHEAD_NS] += waits_ns
         add_gap(engine, end_ns - now_ns, sequences)
         engine.clock[s.STEP_START], engine.clock[s.NOW] = now_ns, end_ns
         now_ns = end_ns

@@ -13,7 +13,7 @@ from sim.choice import Choice
 COMMITS = ("chunk", "prompt")  # when a prompt's blocks enter the index: as each chunk is scheduled, or all at admission
 ORDERS = ("backward", "forward")  # in which a call's blocks are touched: the last first, so that suffixes leave first
 PREEMPTIONS = ("recompute", "swap")
-RESERVATIONS = ("paged", "max", "pow2", "exact")
+RESERVATIONS = ("paged", "max", "pow2", "exact", "grown")
 LOADS = ("always", "sooner", "never")  # of what a lower tier holds; sooner: unless computing it again takes less time
 OVERLAPS = ("async", "blocking", "layerwise")
 PREFETCHES = ("none", "best_effort", "wait_complete", "timeout")
@@ -48,7 +48,8 @@ class ServingOptions:
     watermark: share of G1's blocks that an admission must leave free. partial_blocks: a prompt's last, partial block is
     cached, too, under its own hash. touch_on_release: a call's blocks are touched again when it ends (vLLM's free queue
     is in order of release). reservation: paged, or contiguous memory for as many tokens as a call may get to (max:
-    max_model_len; pow2: the next power of two; exact: as many as it will have, which an oracle knows).
+    max_model_len; pow2: the next power of two; exact: as many as it will have, which an oracle knows), or grown: memory
+    that `allocator`, which must be able to resize, gives a call for the tokens that it has, and more as they come.
     kv_blocks: of G1, in place of what memory gives. memory_utilization: share of G1's device that the engine uses.
     activation_bytes: kept free for them; None: derived from the largest batch. prediction_error: standard deviation of
     the logarithm of predicted over true output lengths.

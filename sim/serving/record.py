@@ -44,10 +44,10 @@ SAMPLED = (
     "loading",
     "kv_blocks_in_use",  # of G1, by running and loading calls
     "kv_blocks_cached",  # of G1, in nobody's use
-    "kv_waste_internal_tokens",  # allocated places of a call's last block that hold nothing yet; of contiguous
-    #   reservations what the allocator rounds up, beyond the blocks in use
-    "kv_waste_reserved_tokens",  # reserved for tokens that are not there yet (contiguous reservation)
-    "kv_waste_external_tokens",  # free, but in no piece that would fit (contiguous reservation)
+    "kv_waste_internal_tokens",  # places of calls' last blocks that hold nothing yet (none where all that a call may
+    #   get to is reserved), and, beyond the blocks in use, what an allocator has allocated and its call will not use
+    "kv_waste_reserved_tokens",  # for tokens that are not there yet: in blocks in use, and beyond them by an allocator
+    "kv_waste_external_tokens",  # free, but not in an allocator's largest piece
     "kv_duplicated_blocks",  # held twice in G1, because two calls computed them at the same time
     "batched_tokens",  # of the last iteration
     "batched_sequences",

@@ -28,9 +28,12 @@ def _unfilled(engine):
 
 @kernel
 def _fragments(engine):
-    """Bytes of contiguous memory that are free, of these in one piece, and those that its allocator rounds up to."""
+    """Bytes that an allocator has free, of these in one piece, and those that it has allocated beyond what calls have
+    asked for: never to be used, and to be used later.
+    """
     allocator, state = engine.allocator, engine.allocator_state
-    return allocator.free_bytes(state), allocator.largest_free_bytes(state), allocator.internal_bytes(state)
+    free_bytes, largest_bytes = allocator.free_bytes(state), allocator.largest_free_bytes(state)
+    return free_bytes, largest_bytes, allocator.internal_bytes(state), allocator.reserved_bytes(state)
 
 
 def make_look(engine: s.Engine) -> Callable[[s.Engine], dict[str, Any]]:
@@ -43,22 +46,24 @@ def make_look(engine: s.Engine) -> Callable[[s.Engine], dict[str, Any]]:
 def _look_at(engine: s.Engine, unfilled_of: Callable, fragments_of: Callable) -> dict[str, Any]:
     """By name, each of `record.SAMPLED`, and arrays: blocks by tier, engine's parts so far, bytes by column so far."""
     count, g1, each = engine.count, engine.tiers.sizes[0], int(engine.rules[s.BLOCK_TOKENS])
-    contiguous = engine.rules[s.RESERVATION] != 0
     in_use = int(g1[t.PINNED] + g1[t.PRIVATE])
     state = by_reference(engine)
-    unfilled, external, rounded = int(unfilled_of(state)), 0, 0
-    if contiguous:
-        free_bytes, largest_bytes, internal_bytes = fragments_of(state)
+    internal, reserved, external = int(unfilled_of(state)), 0, 0
+    if engine.rules[s.RESERVATION]:  # blocks for all that a call may get to
+        internal, reserved = 0, internal
+    if engine.rules[s.ALLOCATED]:
+        free_bytes, largest_bytes, internal_bytes, reserved_bytes = fragments_of(state)
         token_bytes = engine.network.copy[BLOCK_BYTES] / each
-        external, rounded = (free_bytes - largest_bytes) / token_bytes, internal_bytes / token_bytes
+        external = (free_bytes - largest_bytes) / token_bytes
+        internal, reserved = internal + internal_bytes / token_bytes, reserved + reserved_bytes / token_bytes
     told = {
         "running": count[s.RUNNING_NOW],
         "waiting": engine.waiting.size[0],
         "loading": count[s.LOADING_NOW],
         "kv_blocks_in_use": in_use,
         "kv_blocks_cached": g1[t.COUNT] - g1[t.PINNED],
-        "kv_waste_internal_tokens": rounded if contiguous else unfilled,
-        "kv_waste_reserved_tokens": unfilled if contiguous else 0,
+        "kv_waste_internal_tokens": internal,
+        "kv_waste_reserved_tokens": reserved,
         "kv_waste_external_tokens": external,
         "kv_duplicated_blocks": count[s.DUPLICATES],
         "batched_tokens": count[s.BATCH_TOKENS],

@@ -17,6 +17,7 @@ from sim.serving import record as r
 from sim.serving import state as s
 from sim.serving import tiers as t
 from sim.serving.blocks import (
+    allocate,
     blocks_for,
     commit,
     count_found,
@@ -31,7 +32,7 @@ from sim.serving.blocks import (
 )
 from sim.serving.calls import call_view, leave_phase, set_blocked
 from sim.serving.iteration import SEQUENCES, TOKENS, WINDOWED, end_hold, end_holds, give_up
-from sim.serving.network import BLOCK_BYTES, HANDED, LOAD, STARTED, SWAP_IN, SWAP_OUT, open_transfer, start
+from sim.serving.network import HANDED, LOAD, STARTED, SWAP_IN, SWAP_OUT, open_transfer, start
 from sim.serving.tiers import free_blocks
 
 ADMITTED, NO_BLOCKS, NO_BUDGET, LOADS = range(4)  # what became of the first waiting call
@@ -214,7 +215,7 @@ def _count_hits(engine, call, run):
 @inlined
 def _bring_back(engine, call, kind, source, blocks, filled, now_ns):
     """Give a call blocks and fill them from elsewhere: what it had swapped out, or what another engine computed."""
-    if not grow(engine, call, filled):
+    if not (_reserve(engine, call) if engine.rules[s.RESERVATION] else grow(engine, call, filled)):
         return NO_BLOCKS
     slot = open_transfer(engine.network, kind, call, source, 0, 0, now_ns)
     start(engine.network, slot, blocks, now_ns)
@@ -263,7 +264,7 @@ def _reserve(engine, call):
         tokens = min(tokens, rules[s.MAX_LEN])
     each = rules[s.BLOCK_TOKENS]
     blocks = (tokens + each - 1) // each
-    if not engine.allocator.allocate(engine.allocator_state, call, np.int64(blocks * engine.network.copy[BLOCK_BYTES])):
+    if not allocate(engine, call, blocks):
         return False
     tiers.sizes[0][t.PRIVATE] += blocks
     calls[call, s.BLOCKS], calls[call, s.OWNED] = blocks, blocks

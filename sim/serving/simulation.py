@@ -410,7 +410,7 @@ class _House:
         waiting = sum(int(engine.waiting.size[0]) for engine in self.engines)
         if self.setup.options.reservation != "paged":
             raise InputError(
-                f"{lost} calls never end: {waiting} wait for contiguous memory that the allocator never has",
+                f"{lost} calls never end: {waiting} wait for memory that the allocator never has",
                 value=self.setup.options.allocator.name,
                 expected="one that can place the largest reservation in empty memory, or more memory",
             )

@@ -54,7 +54,20 @@ TIME_COLUMNS = 8
 NOTHING_KEPT, PINNED_HERE, DUPLICATE = 0, 1, 2  # what a call did with one of its blocks
 
 # places in `Engine.clock`
-NOW, STEP_START, STEP_END, STALLED, BLOCKED, BLOCKED_SINCE, LAST_FINISH, DRAIN_SINCE, LOAD_SINCE, HELD_UNTIL = range(10)
+(
+    NOW,
+    STEP_START,
+    STEP_END,
+    STALLED,
+    BLOCKED,
+    BLOCKED_SINCE,
+    LAST_FINISH,
+    DRAIN_SINCE,
+    LOAD_SINCE,
+    HELD_UNTIL,
+    MAPPING,  # ns that iterations have waited for the allocator's calls of the system
+) = range(11)
+CLOCK_PLACES = 11
 
 # places in `Engine.count`
 (
@@ -126,9 +139,10 @@ IDLE, DRAINING, COMPUTING, AWAITING = range(4)  # AWAITING: computed, but for la
     HASHED,
     ROLE,
     LAYERS,
-    RESERVATION,
-) = range(29)
-RULE_PLACES = 29
+    RESERVATION,  # contiguous memory for all that a call may get to: 1 .. 3, see `options.RESERVATIONS`; 0: none
+    ALLOCATED,  # an allocator places calls' memory
+) = range(30)
+RULE_PLACES = 30
 EITHER, PREFILLS, DECODES = range(3)  # ROLE
 
 GAP_LOW_NS, GAP_RATIO, GAP_BINS = 1e3, 1.002, 11_600  # 1 us to 3.2 h
@@ -147,7 +161,7 @@ class Engine(NamedTuple):
     network: object  # network.Network
     scheduling: object
     scheduling_state: object
-    allocator: object  # of contiguous reservations
+    allocator: object  # of calls' memory, where that is not paged
     allocator_state: object
     waiting: object  # rank heap of calls
     aside: np.ndarray  # int64[n] calls that a pass has passed over
@@ -166,7 +180,7 @@ class Engine(NamedTuple):
     engine_ns: np.ndarray  # float64[len(ENGINE_PARTS)]
     gaps: np.ndarray  # int64[GAP_BINS] between tokens
     gap_total_ns: np.ndarray  # int64[1] in whole ns, so that it does not depend on the order of adding up
-    clock: np.ndarray  # float64[10]
+    clock: np.ndarray  # float64[CLOCK_PLACES]
     count: np.ndarray  # int64[COUNT_PLACES]
     rules: np.ndarray  # int64[RULE_PLACES]
     numbers: np.ndarray  # float64[2] prefetch timeout, rate at which loads fail
