@@ -69,7 +69,7 @@ def summarise(totals: np.ndarray, sums: np.ndarray, objects: int, looks: Looks) 
     totals, sums: of the replay's board; looks: columns of a table with a row a look.
     """
     t = {name: int(totals[getattr(r, name)]) for name in ("PEAK_LIVE_BYTES", "PEAK_HELD_BYTES", "FAILURES")}
-    done = int(totals[[r.ALLOCATIONS, r.RESIZES, r.RELEASES, r.PASSED_BY]].sum())
+    done = int(totals[[r.ALLOCATIONS, r.RESIZES, r.RELEASES]].sum())
     peak_live, peak_held = t["PEAK_LIVE_BYTES"], t["PEAK_HELD_BYTES"]
     allocated = looks["allocated_bytes"]
     named = looks["runs"] >= 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.fragmentation.operations import ALLOCATE, RELEASE, Operations
+from sim.fragmentation.operations import ALLOCATE, RELEASE, RESIZE, Operations
 from sim.kernels.compile import kernel, subroutine
 
 NOT_LIVE, FAILED = 0, -1  # sizes of objects that are not there
@@ -26,10 +26,10 @@ NOT_LIVE, FAILED = 0, -1  # sizes of objects that are not there
     ALLOCATIONS,
     RESIZES,
     RELEASES,
-    FAILURES,  # allocations and resizes refused
+    FAILURES,  # of the allocations and resizes, those refused
     FAILED_WITH_FREE,  # of these, with at least that many bytes free
     FIRST_FAILURE,  # number of the operation, -1
-    PASSED_BY,  # operations on objects that were refused when they were allocated
+    PASSED_BY,  # of these, on objects that were refused when they were allocated
     MOVES,
     MOVED_BYTES,
     TOTALS,
@@ -38,6 +38,7 @@ HELD_SUM, LIVE_SUM = 0, 1
 _PAGE_BYTES = 4096  # what an operating system gives a program at a time
 _MOST_PAGES = 1 << 16  # of a large memory; its pages are larger, so that marking them stays cheap
 _RUNS = 256
+_OBJECTS_MORE = (1, 0, -1)  # by operation
 
 
 class Board(NamedTuple):
@@ -95,7 +96,7 @@ def _touch(allocator, state, board, number):
 
 
 @subroutine
-def _fail(allocator, state, totals, row, more_bytes):
+def _note_refusal(allocator, state, totals, row, more_bytes):
     totals[FAILURES] += 1
     totals[FAILED_WITH_FREE] += allocator.free_bytes(state) >= more_bytes
     if totals[FIRST_FAILURE] < 0:
@@ -103,55 +104,43 @@ def _fail(allocator, state, totals, row, more_bytes):
 
 
 @subroutine
-def _resize(allocator, state, board, number, size, moves):
-    """Whether the object could be given another size, in place or, where `moves`, elsewhere."""
-    if size == board.size[number]:
-        return True
-    if not moves:
-        return allocator.resize(state, board.place[number], size)
-    objects = board.size.shape[0]
-    old = board.place[number]
-    new = old + objects if old < objects else old - objects
-    if not allocator.allocate(state, new, size):
-        return False
-    allocator.release(state, old)
-    board.place[number] = new
-    board.totals[MOVES] += 1
-    board.totals[MOVED_BYTES] += min(size, board.size[number])
-    return True
-
-
-@subroutine
 def _one(allocator, state, board, row, op, number, size, moves):
-    """One operation; whether something may have been placed."""
-    totals, had = board.totals, board.size[number]
-    if op == ALLOCATE:
-        totals[ALLOCATIONS] += 1
-        if not allocator.allocate(state, number, size):
-            _fail(allocator, state, totals, row, size)
-            board.size[number] = FAILED
-            return False
-        totals[LIVE_OBJECTS] += 1
-        totals[LIVE_BYTES] += size
-        board.size[number] = size
-        return True
-    if had == FAILED:
+    """One operation; whether something may have been placed.
+
+    Each hook is called at one place: a second one would be a second copy of all its code.
+    """
+    totals, had, objects = board.totals, board.size[number], board.size.shape[0]
+    totals[ALLOCATIONS + op] += 1
+    if op != ALLOCATE and had == FAILED:
         totals[PASSED_BY] += 1
         return False
-    if op == RELEASE:
-        totals[RELEASES] += 1
-        allocator.release(state, board.place[number])
-        totals[LIVE_OBJECTS] -= 1
-        totals[LIVE_BYTES] -= had
-        board.size[number] = NOT_LIVE
+    if op == RESIZE and size == had:
         return False
-    totals[RESIZES] += 1
-    if not _resize(allocator, state, board, number, size, moves):
-        _fail(allocator, state, totals, row, size if moves else size - had)
+    place = board.place[number]
+    elsewhere = place + objects if place < objects else place - objects
+    moved = op == RESIZE and moves
+    if op == RESIZE and not moves:
+        done = allocator.resize(state, place, size)
+    elif op != RELEASE:
+        done = allocator.allocate(state, elsewhere if moved else place, size)
+    else:
+        done = True
+    if not done:
+        _note_refusal(allocator, state, totals, row, size if moves else size - had)
+        if op == ALLOCATE:
+            board.size[number] = FAILED
         return False
-    totals[LIVE_BYTES] += size - had
-    board.size[number] = size
-    return True
+    if op == RELEASE or moved:
+        allocator.release(state, place)
+    if moved:
+        board.place[number] = elsewhere
+        totals[MOVES] += 1
+        totals[MOVED_BYTES] += min(size, had)
+    left = np.int64(0) if op == RELEASE else size
+    totals[LIVE_OBJECTS] += _OBJECTS_MORE[op]
+    totals[LIVE_BYTES] += left - had
+    board.size[number] = left
+    return op != RELEASE
 
 
 @kernel
@@ -162,7 +151,6 @@ def play(allocator, state, board, time_ns, op, number, size_bytes, start, stop, 
     the first operation. until_failure: stop after the first.
     """
     totals = board.totals
-    held = _held(allocator, state, board, empty)
     held_sum, live_sum = 0.0, 0.0
     row = start
     while row < stop:
