@@ -131,8 +131,8 @@ def test_by_breadth_the_busiest_moments_come_first(given_rows):
     assert plan(objects_of(given_rows), "greedy_by_breadth").addresses.tolist() == expected.addresses.tolist()
 
 
-# The heuristic's plan of these is worse than the load, so that the solver is asked.
-HARD = [(3, 0, 5), (2, 1, 2), (2, 4, 11), (1, 8, 11), (2, 8, 14), (1, 10, 13), (3, 12, 16), (1, 12, 19)]
+# All heuristics need 7 bytes for these, 6 are enough (found by search).
+HARD = [(3, 1, 3), (2, 1, 4), (2, 3, 7), (3, 5, 9), (1, 5, 6), (1, 7, 8)]
 
 
 # A hand-worked case. a (2 bytes, moments 0 to 2) and b (1, 1 to 9) are there when c (1) comes at 2: first fit puts b on
@@ -157,13 +157,34 @@ def operations_of(given_rows):
 
 
 def peak_of(name: str, operations, **parameters) -> int:
-    player = make_player(operations, load(ALLOCATOR, name), parameters, 1 << 20)
-    player.advance(0, operations.count)
-    assert player.board.totals[FAILURES] == 0
-    return int(player.board.totals[PEAK_HELD_BYTES])
+    """The highest address used; of pages, which may be anywhere, the most bytes not free."""
+    allocator = load(ALLOCATOR, name)
+    hooks = sim.testing.PythonHooks(allocator, "the stream")
+    context = Context(1 << 12, operations.objects.born.size, objects=operations.objects)
+    state = allocator.make_state(context, parameters)
+    run, top = np.zeros((1, 2), np.int64), 0
+    for op, number, size in zip(operations.op, operations.object, operations.size_bytes, strict=True):
+        if op == RELEASE:
+            hooks.release(state, number)
+            continue
+        assert hooks.allocate(state, number, size)
+        if name == "paged":
+            top = max(top, context.capacity - int(hooks.free_bytes(state)))
+        else:
+            assert hooks.extents(state, number, run) == 1
+            top = max(top, int(run.sum()))
+    return top
 
 
-@settings(few, max_examples=5 if config.DISABLE_JIT else 40)
+def test_a_replay_follows_the_plan():
+    """Objects of whole pages, since a replay counts the pages that were ever touched."""
+    operations = operations_of([(4096 * size, born, dies) for size, born, dies in SMALL])
+    player = make_player(operations, load(ALLOCATOR, "offline"), {}, 100 * 4096)
+    assert player.advance(0, operations.count) == operations.count
+    assert (player.board.totals[FAILURES], player.board.totals[PEAK_HELD_BYTES]) == (0, 4 * 4096)
+
+
+@few
 @given(rows(10))
 def test_no_allocator_that_cannot_move_needs_less_than_the_exact_plan(given_rows):
     pytest.importorskip("highspy")
@@ -272,14 +293,14 @@ def test_a_missing_solver_is_said(monkeypatch):
 
 def test_the_solver_improves_on_the_heuristic():
     pytest.importorskip("highspy")
-    assert plan(objects_of(HARD)).peak_bytes == 8
+    assert [plan(objects_of(HARD), method).peak_bytes for method in METHODS[:3]] == [7, 7, 7]
     exact = plan(objects_of(HARD), "exact")
     assert_sound(HARD, exact)
-    assert (exact.peak_bytes, exact.proven_bound_bytes) == (7, 7)
+    assert (exact.peak_bytes, exact.proven_bound_bytes) == (6, 6) == (brute_force(HARD), 6)
 
 
 def test_too_many_objects_for_an_exact_plan():
-    with pytest.raises(InputError, match="too many objects for an exact plan: 8; expected at most 7"):
+    with pytest.raises(InputError, match="too many objects for an exact plan: 6; expected at most 5"):
         plan(objects_of(HARD), "exact", most_objects=len(HARD) - 1)
 
 
@@ -303,6 +324,7 @@ def layer(at: int) -> list[tuple[int, int, int]]:
 
 
 def test_memo_plans_a_layer_once_and_reuses_it():
+    pytest.importorskip("highspy")
     given_rows = [row for number in range(6) for row in layer(6 * number)]
     group = [number if part < 3 else -1 for number in range(6) for part in range(4)]
     made = plan(objects_of(given_rows, group), "memo")

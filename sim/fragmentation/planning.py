@@ -7,15 +7,18 @@ greedy_by_size: from the largest object down, each into the tightest gap of its 
 greedy_by_size_assignment.cc).
 greedy_by_breadth: from the moment of the highest load down, of each moment the largest object first (ibid.).
 best_fit_decreasing: as greedy_by_size, of equal sizes the longest lifetime first.
-exact: a mixed integer program, solved by HiGHS (`sim.fragmentation.exact_plan`), for small cases.
-memo: as MEMO (Zhao et al. 2024, arXiv 2407.12117), in two levels: what lives and dies within one pass of
-a layer (`Objects.group`) is planned exactly, once for all passes that are alike, and is then one block among the rest.
-The rest is planned exactly, too, as long as it is no more than `most_objects`, else by best_fit_decreasing (MEMO has so
-few objects there that it always solves it).
+exact: the best of these where it needs no more than the highest load, and so is optimal; else a mixed integer program,
+solved by HiGHS (`sim.fragmentation.exact_plan`), for small cases.
+memo: as MEMO (Zhao et al. 2024, arXiv 2407.12117), in two levels: what lives and dies within one pass of a layer
+(`Objects.group`) is planned exactly, once for all passes that are alike, and is then one block among the rest. The rest
+is planned exactly, too, as long as it is no more than `most_objects`, else by the best of the heuristics (MEMO, which
+moves what is kept for the backward pass to buffers of its own, has so few objects there that it always solves it).
 
 An object has the most bytes that it will come to, from its birth to its death. The lower bound is the highest load, the
-sum of what lives at a time, or what the solver has proven. Where objects grow, allocators that place them as they are
-may come below it: they need no more than `Operations.peak_live_bytes`.
+sum of what lives at a time, or what the solver has proven. Where objects grow, an allocator that gives them room when
+they do may come below it, and one that moves objects or cuts them into pages may come below the best plan; only
+`Operations.peak_live_bytes` bounds all. The heuristics take O(n^2) for n objects in the worst case: 131,287 of a heap
+take ten seconds, a million would take ten minutes.
 """
 
 from __future__ import annotations
@@ -134,10 +137,15 @@ def _range_minima(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> n
     return result
 
 
+def _best_heuristic(lives: Lives) -> Plan:
+    plans = [method(lives) for method in (best_fit_decreasing, _greedy_by_size, _greedy_by_breadth)]
+    return min(plans, key=lambda one: one.peak_bytes)
+
+
 def _exact(lives: Lives, limits: Limits) -> Plan:
     from sim.fragmentation.exact_plan import solve
 
-    heuristic = best_fit_decreasing(lives)
+    heuristic = _best_heuristic(lives)
     if heuristic.is_optimal:
         return heuristic
     if lives.born.size > limits.most_objects:
@@ -181,7 +189,7 @@ def _once(lives: Lives, limits: Limits, alike: dict[bytes, Plan]) -> Plan:
 
 
 def _best(lives: Lives, limits: Limits) -> Plan:
-    return _exact(lives, limits) if lives.born.size <= limits.most_objects else best_fit_decreasing(lives)
+    return _exact(lives, limits) if lives.born.size <= limits.most_objects else _best_heuristic(lives)
 
 
 def _methods() -> dict[str, Callable[[Lives, np.ndarray, Limits], Plan]]:
