@@ -124,6 +124,7 @@ def test_the_readme_counts_right():
         "systems": [len(profile.system_names())],
         "trace readers": [len(registry.names(registry.READER))],
         "trace generators": [len(registry.names(registry.GENERATOR))],
+        "sources of allocations": [len(registry.names(registry.ALLOCATION_SOURCE))],
         "traces known by name, three of them bundled": [len(catalog.entries())],
         "scenarios": [len(scenario.scenario_names())],
     }
