@@ -48,8 +48,8 @@ class State(NamedTuple):
 def make_state(
     context: Context,
     alignment_bytes: int,
-    header_bytes: int,
     by_size: bool,
+    header_bytes: int = 0,
     roving: bool = False,
     largest_first: bool = False,
 ) -> State:

@@ -10,7 +10,7 @@ from sim.policy import Allocator
 
 
 def init(context, *, alignment_bytes=64, header_bytes=0):
-    return make_state(context, alignment_bytes, header_bytes, by_size=True)
+    return make_state(context, alignment_bytes, by_size=True, header_bytes=header_bytes)
 
 
 ALLOCATOR = Allocator(name="best_fit", init=init, **HOOKS)

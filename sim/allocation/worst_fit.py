@@ -12,7 +12,7 @@ from sim.policy import Allocator
 
 
 def init(context, *, alignment_bytes=64, header_bytes=0):
-    return make_state(context, alignment_bytes, header_bytes, by_size=True, largest_first=True)
+    return make_state(context, alignment_bytes, by_size=True, header_bytes=header_bytes, largest_first=True)
 
 
 ALLOCATOR = Allocator(name="worst_fit", init=init, **HOOKS)
