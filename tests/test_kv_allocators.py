@@ -44,7 +44,7 @@ def made(name, capacity, objects=None, blocks=BLOCKS, **parameters):
         ("reservation", {"form": "pow2", "placement": "best_fit"}),
         ("virtual_pages", {}),
         ("virtual_pages", {"tensors": 4, "deferred": False, "eager_groups": 2}),
-        ("virtual_pages", {"page_bytes": 4096, "background": False, "map_ns": 10.0, "unmap_ns": 5.0, "slots": 15}),
+        ("virtual_pages", {"page_bytes": 65000, "background": False, "map_ns": 10.0, "unmap_ns": 5.0, "slots": 15}),
     ],
 )
 def test_the_rules_of_allocators_hold(name, parameters):
