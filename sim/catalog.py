@@ -36,6 +36,7 @@ class Entry:
     file: str | None = None
     reader: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    allocations: str | None = None
     note: str | None = None
 
 

@@ -101,6 +101,38 @@ def replay(
 
 
 @app.command()
+def alloc(
+    trace: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRACE", help="Recorded allocations, a name from the catalogue, or a source that generates them."
+        ),
+    ],
+    allocators: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Such as paged,buddy:smallest_bytes=64,best_fit (list policies).")
+    ] = "first_fit,best_fit,buddy:smallest_bytes=64,slab,paged:page_bytes=64",
+    capacity: Annotated[
+        str, typer.Option(help='A share of the most bytes live at a time ("110%"), or bytes ("40 GiB").')
+    ] = "400%",
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What reads the file, where it does not say (list allocations).")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the source.")
+    ] = None,
+    link: Annotated[str, typer.Option(metavar="DEVICE", help="A link over which objects may be moved.")] = "pcie4_x16",
+    looks: Annotated[int, typer.Option(help="How often to look at the memory, at most.", min=1, max=4096)] = 256,
+    seed: Annotated[int, typer.Option(help="Of allocators that draw lots.", min=0)] = 0,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [results/TRACE-alloc].")] = None,
+    json: _Json = False,
+):
+    """Allocators on a stream of allocations: what each holds, wastes, refuses, and how it scatters objects."""
+    from sim.commands import allocations
+
+    allocations.alloc(trace, allocators, capacity, source, option, link, looks, seed, out, json)
+
+
+@app.command()
 def convert(
     source: _Trace,
     target: Annotated[
@@ -240,7 +272,7 @@ def calibrate(
 
 @app.command()
 def explain(
-    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of a serving run.")],
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of serving or alloc.")],
     request: Annotated[
         int | None,
         typer.Option(metavar="ID", help="Where the time of this request went: its place in the trace, from 0."),
@@ -252,12 +284,15 @@ def explain(
     scenario: Annotated[
         str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
     ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of a replay of allocations, where it is a file.")
+    ] = None,
     json: _Json = False,
 ):
-    """Why a serving run took its time: where it went, the bottleneck over time, and whether offloading helped."""
+    """Why a serving run took its time, or which objects pinned the holes when an allocation was refused."""
     from sim.commands import explain as command
 
-    command.explain(result, request, what_if, scenario, json)
+    command.explain(result, request, what_if, scenario, trace, json)
 
 
 @app.command("check-serving")
@@ -288,7 +323,8 @@ def list_(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="policies, devices, systems, gpus, kernels, models, readers, generators, traces, scenarios, presets.",
+            help="policies, devices, systems, gpus, kernels, models, readers, generators, allocations, traces, "
+            "scenarios, presets.",
         ),
     ],
     json: _Json = False,

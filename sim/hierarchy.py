@@ -7,7 +7,7 @@ A request's data travel that path; a copy between two tiers goes up to where the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -297,7 +297,7 @@ def _plugins(plans: Sequence[TierPlan], trace, blocks: int, seed: int) -> tuple[
             idle = level == len(plans) - 1 and field_name != "offload"
             context = Context(capacity=plan.capacity_bytes, blocks=1 if idle else blocks, seed=seed + level)
             plugins.append(plugin)
-            states.append(plugin.make_state(context, choice.parameters))
+            states.append(plugin.make_state(context, _without_places(plugin, choice.parameters)))
             if field_name == "eviction":
                 removable.append(plugin.remove is not None)
                 plugins[-1] = plugin if plugin.remove is not None else _with_unreachable_remove(plugin)
@@ -305,6 +305,11 @@ def _plugins(plans: Sequence[TierPlan], trace, blocks: int, seed: int) -> tuple[
         stacks[f"{field_name}_states"] = tuple(states)
     _check_removal(plans, removable)
     return Plugins(**stacks), removable
+
+
+def _without_places(plugin: Plugin, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Nobody asks where blocks of a tier lie: an allocator that can do without their places, does."""
+    return {"places": False, **given} if "places" in plugin.parameters() else dict(given)
 
 
 def _unreachable(state, block):

@@ -145,6 +145,7 @@ class Objects(NamedTuple):
     dies: np.ndarray  # number of the operation that releases it, NEVER where none does
     stream: np.ndarray  # queue of an accelerator that it is used on, from 0
     kind: np.ndarray  # what it is, a code that its trace has a name for
+    group: np.ndarray  # part of the program that it lives and dies in (a pass of a layer), from 0; -1: in none
 
 
 @dataclass(frozen=True)

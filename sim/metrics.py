@@ -338,6 +338,7 @@ def fragmentation(samples: Mapping[str, np.ndarray], tier: str) -> tuple[np.ndar
         samples[f"tier.{tier}.{name}"].astype(float) for name in ("internal_bytes", "largest_free_bytes")
     )
     internal = np.divide(wasted, used + wasted, out=np.zeros_like(wasted), where=used + wasted > 0)
+    largest = np.minimum(largest, free)  # which may count what can be taken back from others
     external = 1 - np.divide(largest, free, out=np.ones_like(free), where=free > 0)
     return internal, external
 

@@ -13,8 +13,8 @@ from sim.errors import InputError
 from sim.scenario_files import near_or_all
 from sim.yaml_document import Document, Location
 
-WORKLOAD_FIRST = ("workload.trace", "workload.generator")
-_OF_ONE_SOURCE = ("trace", "reader", "options", "generator", "parameters", "seed")
+_OF_ONE_WORKLOAD = ("trace", "reader", "options", "generator", "parameters", "seed")
+WORKLOAD_FIRST = dict.fromkeys(("workload.trace", "workload.generator"), _OF_ONE_WORKLOAD)
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,14 @@ class Overridable:
 
     places: of a document, every dotted path with a fixed name. open: where any name may stand. policies: last keys
     under which a policy stands, which takes parameters, and the policy where none stands. first: paths that decide what
-    else may be said; they are written before the places are asked for.
+    else may be said, and the keys beside them that were said of what they replace; written before the places are asked
+    for.
     """
 
     places: Callable[[Document], Iterable[str]]
     open: tuple[Location, ...]
     policies: Mapping[str, str]
-    first: tuple[str, ...]
+    first: Mapping[str, tuple[str, ...]]
 
 
 def overridden(
@@ -42,7 +43,7 @@ def overridden(
     values = {str(dotted): as_value(value) for dotted, value in overrides.items()}
     first = [key for key in allowed.first if key in values]
     for dotted in first:
-        _replace_workload(document, dotted, values[dotted])
+        _replace(document, dotted, values[dotted], allowed.first[dotted])
         _put(document, tuple(dotted.split(".")), values[dotted], dotted, allowed)
     known = {dotted: tuple(dotted.split(".")) for dotted in allowed.places(document)}
     errors = []
@@ -65,13 +66,14 @@ def plain_choice(choice: Choice) -> dict[str, Any]:
     return {"policy": choice.name, **choice.parameters}
 
 
-def _replace_workload(document: Document, dotted: str, value: object) -> None:
+def _replace(document: Document, dotted: str, value: object, of_one: tuple[str, ...]) -> None:
     """Another trace or generator takes the place of the one before, with all that was said of that one."""
-    workload = document.data.get("workload")
-    if dotted not in WORKLOAD_FIRST or not isinstance(workload, dict) or workload.get(dotted.split(".")[1]) == value:
+    part, _, key = dotted.partition(".")
+    node = document.data.get(part)
+    if not of_one or not isinstance(node, dict) or node.get(key) == value:
         return
-    for key in _OF_ONE_SOURCE:
-        workload.pop(key, None)
+    for said in of_one:
+        node.pop(said, None)
 
 
 def _open_examples(document: Document, allowed: Overridable) -> list[str]:

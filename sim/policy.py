@@ -292,11 +292,12 @@ class Allocator(Plugin):
     release(state, block): give back the place of a placed object.
     free_bytes(state): bytes in no allocation. largest_free_bytes(state): the largest object that would still fit.
     internal_bytes(state): bytes allocated that their object will never use: rounding, and rests of pages.
-    reserved_bytes(state), optional: bytes allocated that their object does not use yet; none by default.
+    reserved_bytes(state), optional: bytes allocated that their object does not use yet, which the allocator may be able
+        to take back for another; none by default.
     metadata_bytes(state), optional: of the capacity, what the allocator's own books take; none by default.
     outside_bytes(state), optional: what its books take outside of the capacity (a block table in other memory, say).
     held_bytes(state), optional: what it has taken from the system now: segments, mapped pages. Negative (the default)
-        where it has no notion of that: it then holds all up to the highest address that was ever used.
+        where it has no notion of that: it then holds the pages on which an object ever lay, at most 256 runs of each.
     resize(state, block, size_bytes) -> bool, optional: give a placed object another size, whose contents keep their
         place; False where that cannot be, and nothing has changed. Without it an object that grows is placed anew,
         copied and released.
@@ -359,6 +360,10 @@ class Allocator(Plugin):
     @property
     def names_places(self) -> bool:
         return python_of(self.extents) is not _no_places
+
+    @property
+    def tells_held(self) -> bool:
+        return python_of(self.held_bytes) is not _not_told
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

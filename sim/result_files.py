@@ -27,6 +27,7 @@ DOCUMENTS = ("summary", "manifest", "timing")
 _KINDS = {  # what a format begins with -> what reads such a folder
     "memhier result": "sim.results.load_result",
     "memhier serving": "sim.serving.results.load_serving_result",
+    "memhier allocation": "sim.fragmentation.results.AllocationResult.load",
 }
 _LIBRARIES = ("numpy", "numba", "simpy", "pandas", "pyarrow")
 
@@ -100,12 +101,17 @@ def read_documents(folder: Path, tables: Iterable[str], format_: str) -> tuple[d
     return documents
 
 
+def format_of(folder: Path) -> str:
+    """What kind and version of results a folder holds, '' where it holds none that can be read."""
+    try:
+        return str(_read_json(folder / "manifest.json").get("format", ""))
+    except InputError:
+        return ""
+
+
 def _check_kind(folder: Path, format_: str) -> None:
     """Raises InputError where the folder holds results of another kind, however complete."""
-    try:
-        found = str(_read_json(folder / "manifest.json").get("format", ""))
-    except InputError:
-        return
+    found = format_of(folder)
     for kind, reader in _KINDS.items():
         if found.startswith(kind) and not format_.startswith(kind):
             raise InputError(
@@ -190,10 +196,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _is_result(folder: Path) -> bool:
-    try:
-        return str(_read_json(folder / "manifest.json").get("format", "")).startswith(tuple(_KINDS))
-    except InputError:
-        return False
+    return format_of(folder).startswith(tuple(_KINDS))
 
 
 @contextmanager

@@ -9,45 +9,36 @@ command line adds figures.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sim import metrics, registry, result_files
 from sim.result_files import Coded, Columns, check_place
+from sim.saved_result import Beside, SavedResult
 
 if TYPE_CHECKING:
     import pandas
-    import pyarrow
 
     from sim.simulation import Simulation
 
-__all__ = ["FORMAT", "Beside", "Coded", "Columns", "Result", "check_place", "load_result", "save"]
+__all__ = ["Beside", "Coded", "Columns", "Result", "check_place", "load_result", "save"]
 
-FORMAT = "memhier result 2"
-_TABLES = ("requests", "tiers")
 _TIER_COLUMNS = ("used_bytes", "held_blocks", "free_bytes", "largest_free_bytes", "internal_bytes", "lookups", "hits")
 
 
 @dataclass(frozen=True)
-class Result:
-    """One run's results, the same whether just computed or read from its folder.
+class Result(SavedResult):
+    """Those of a run of a hierarchy.
 
-    summary: metric name to value (see `sim.metrics`); requests and tiers: pandas tables, read when first used;
-    manifest: what made them; folder: where they are saved, or None; label: what to call the run beside others.
+    summary: see `sim.metrics`; requests and tiers: pandas tables, read when first used.
     """
 
-    summary: dict[str, float | int]
-    manifest: dict[str, Any]
-    timing: dict[str, float]
-    folder: Path | None = None
-    columns: Mapping[str, Columns] = field(
-        default_factory=dict, repr=False
-    )  # "requests", "tiers"; empty: in the folder
+    FORMAT: ClassVar[str] = "memhier result 2"
+    TABLES: ClassVar[tuple[str, ...]] = ("requests", "tiers")
 
     @classmethod
     def from_simulation(cls, simulation: Simulation, label: str | None = None) -> Result:
@@ -58,10 +49,6 @@ class Result:
             timing={"wall_seconds": simulation.wall_seconds},
             columns={"requests": _request_columns(simulation), "tiers": _tier_columns(simulation)},
         )
-
-    @property
-    def label(self) -> str:
-        return self.manifest["label"]
 
     @property
     def tier_names(self) -> tuple[str, ...]:
@@ -78,40 +65,15 @@ class Result:
         """A row a caching tier and sample: time_ns, tier, its state then, hit_ratio since the sample before."""
         return self.table("tiers").to_pandas()
 
-    def table(self, name: str) -> pyarrow.Table:
-        """`requests` or `tiers` as an Arrow table. Raises InputError where its file cannot be read."""
-        return result_files.arrow(self.columns[name]) if self.columns else result_files.read_parquet(self._file(name))
-
-    def column(self, table: str, name: str) -> np.ndarray | Coded:
-        """One column of `requests` or `tiers`, without pandas. Raises InputError where its file cannot be read."""
-        if self.columns:
-            return self.columns[table][name]
-        return result_files.numpy_column(result_files.read_parquet(self._file(table), [name]))
-
-    def _file(self, table: str) -> Path:
-        return self.folder / f"{table}.parquet"
-
-
-Beside = Callable[["Result", Path], AbstractContextManager]
-
 
 def save(result: Result, folder: str | Path, beside: Beside | None = None) -> Result:
-    """Write the results into one folder, which replaces a result that is there; the same result, with its folder.
-
-    beside: given the result and the folder in which it is written at first, a context within which that is done; it
-    may add files of its own. Raises InputError where the folder cannot be written or holds anything but a result.
-    """
-    folder = Path(folder)
-    with result_files.written(folder) as unfinished, beside(result, unfinished) if beside else nullcontext():
-        _write(result, unfinished)
-    return Result(result.summary, result.manifest, result.timing, folder, result.columns)
+    """See `SavedResult.saved`."""
+    return result.saved(folder, beside)
 
 
 def load_result(folder: str | Path) -> Result:
-    """The results in a folder; its tables are read when first used. Raises InputError where a file is missing."""
-    folder = Path(folder)
-    summary, manifest, timing = result_files.read_documents(folder, _TABLES, FORMAT)
-    return Result(summary, manifest, timing, folder)
+    """See `SavedResult.load`."""
+    return Result.load(folder)
 
 
 # --- what is recorded ------------------------------------------------------------------------------------------------
@@ -156,7 +118,7 @@ def _windowed(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _manifest(simulation: Simulation, label: str) -> dict[str, Any]:
     scenario, profile = simulation.scenario, simulation.profile
     return {
-        "format": FORMAT,
+        "format": Result.FORMAT,
         "label": label,
         "scenario": scenario.resolved(),
         "profile": {"name": profile.name, "digest": profile.digest},
@@ -189,8 +151,3 @@ def _digests(simulation: Simulation) -> dict[str, str]:
             (registry.ALLOCATOR, plan.allocator.name),
         }
     return dict(sorted((f"{kind.name}.{name}", registry.load(kind, name).digest) for kind, name in used))
-
-
-def _write(result: Result, folder: Path) -> None:
-    documents = {name: getattr(result, name) for name in result_files.DOCUMENTS}
-    result_files.write_files(folder, {name: result.table(name) for name in _TABLES}, documents)

@@ -426,7 +426,7 @@ _OVERRIDABLE = Overridable(
     places=_places,
     open=(("overrides",), ("workload", "options"), ("workload", "parameters")),
     policies={**_DEFAULTS, "offload": "write_back", "prefetch": "none"},
-    first=("system", *WORKLOAD_FIRST),
+    first={"system": (), **WORKLOAD_FIRST},
 )
 
 

@@ -30,9 +30,13 @@ def locate(name_or_path: str | Path) -> Path:
     raise InputError("unknown scenario", value=text, candidates=shipped())
 
 
-def is_serving(name_or_path: str | Path) -> bool:
-    """Whether a scenario is one of serving language models. Raises InputError where it cannot be read."""
-    return "serving" in read_document(locate(name_or_path)).data
+def kind_of(name_or_path: str | Path) -> str:
+    """What a scenario is one of: 'serving' (of language models), 'allocation', or 'hierarchy'.
+
+    Raises InputError where it cannot be read.
+    """
+    data = read_document(locate(name_or_path)).data
+    return next((kind for kind in ("serving", "allocation") if kind in data), "hierarchy")
 
 
 def beside(document: Document, text: str) -> str:

@@ -14,7 +14,6 @@ import pytest
 from rich.console import Console
 
 import sim.result_files as files_module
-import sim.results as results_module
 from sim.errors import InputError
 from sim.report.table import comparison_report, explain, run_report
 from sim.results import Coded, Result, load_result, save
@@ -151,18 +150,17 @@ def test_an_unwritable_folder(result, tmp_path):
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
-@pytest.mark.parametrize("step", ["_write", "_take_place"])
+@pytest.mark.parametrize("step", ["write_files", "_take_place"])
 def test_nothing_half_written_stays(result, results, tmp_path, monkeypatch, failure, step):
     save(result, tmp_path / "run")
-    module = results_module if step == "_write" else files_module
-    whole = getattr(module, step)
+    whole = getattr(files_module, step)
 
     def fail(*arguments):
-        if step == "_write":
+        if step == "write_files":
             whole(*arguments)
         raise failure
 
-    monkeypatch.setattr(module, step, fail)
+    monkeypatch.setattr(files_module, step, fail)
     for place in (tmp_path / "run", tmp_path / "new" / "deep"):
         with pytest.raises(InputError if isinstance(failure, OSError) else type(failure)):
             save(results[1], place)

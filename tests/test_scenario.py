@@ -23,7 +23,7 @@ from sim.scenario import (
     scenario_names,
     with_eviction,
 )
-from sim.scenario_files import is_serving
+from sim.scenario_files import kind_of
 
 GOOD = """
 name: small
@@ -83,7 +83,7 @@ def test_shipped_scenarios_are_good():
     assert {"postgres_pgbench", "mooncake_conversation", "zipf_three_tier"} <= set(scenario_names())
     folder = Path(scenarios.__path__[0])
     for name in scenario_names():
-        if not is_serving(name):  # those are in tests/test_serving_scenarios.py
+        if kind_of(name) == "hierarchy":  # others are in tests of their own
             assert check_scenario_file(folder / f"{name}.yaml") == []
             assert load_scenario(name).name == name
 

@@ -21,7 +21,7 @@ from sim.serving.metrics import Accelerators
 from sim.serving.options import Slo
 from sim.serving.record import PARTS
 from sim.serving.report import accounting, comparison_report, run_report
-from sim.serving.results import FORMAT, ServingResult, load_serving_result, save
+from sim.serving.results import ServingResult, load_serving_result, save
 from tests.serving_runs import made_up_run, made_up_scenario, without_calls
 
 FILES = {
@@ -63,7 +63,7 @@ def test_what_is_read_back_is_what_was_computed(result, run, tmp_path):
     np.testing.assert_array_equal(back.gaps.counts, run.gaps.counts)
     assert back.gaps.quantile(0.9) == run.gaps.quantile(0.9) and back.gaps.mean_ns == run.gaps.mean_ns
     np.testing.assert_array_equal(back.parts_ns(), run.calls["parts_ns"])
-    assert back.manifest["format"] == FORMAT
+    assert back.manifest["format"] == ServingResult.FORMAT
 
 
 def test_a_column_is_the_same_from_memory_and_from_its_file(result, tmp_path):

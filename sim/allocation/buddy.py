@@ -10,7 +10,9 @@ of the capacity.
 
 The free blocks of all orders are one set of bits, order after order, each by address: the next member from the start of
 an order is the block to take. That is two bits for each `smallest_bytes` of capacity, in memory that is mapped only
-where it is touched. Allocating and releasing take at most one step an order.
+where it is touched. Allocating and releasing take at most one step an order. These bits, and the summaries that the
+next member is found by, lie outside of the managed memory (`outside_bytes`), which has no headers: who releases a block
+is taken to know its size, as a page allocator's callers do.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from sim.policy import Allocator
 _FREE, _INTERNAL = 0, 1
 _MOST_UNITS = 1 << 34  # 4 GiB of bits
 _NOT_PLACED = -1
+_WORD_BYTES = 8
 
 
 class State(NamedTuple):
@@ -141,6 +144,10 @@ def internal_bytes(state):
     return state.totals[_INTERNAL]
 
 
+def outside_bytes(state):
+    return state.bits.words.size * _WORD_BYTES
+
+
 def extents(state, block, out):
     taken = state.smallest_bytes << _order(state.smallest_bytes, state.asked[block])
     return one_run(out, state.address[block], taken)
@@ -154,5 +161,6 @@ ALLOCATOR = Allocator(
     free_bytes=free_bytes,
     largest_free_bytes=largest_free_bytes,
     internal_bytes=internal_bytes,
+    outside_bytes=outside_bytes,
     extents=extents,
 )

@@ -34,6 +34,10 @@ def _check(path: Path) -> list[InputError]:
         from sim.serving.scenario import check_serving_file
 
         return check_serving_file(path)
+    if "allocation" in keys:
+        from sim.fragmentation.scenario import check_allocation_file
+
+        return check_allocation_file(path)
     if {"workload", "system"} & keys:
         from sim.scenario import check_scenario_file
 

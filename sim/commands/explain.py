@@ -1,4 +1,4 @@
-"""`explain`: why a saved serving run took the time that it took, and what other tiers would have done."""
+"""`explain`: why a serving run took the time that it took, or why an allocator refused what it did."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sim import result_files
 from sim.commands import output
 from sim.errors import InputError
 
@@ -19,11 +20,23 @@ if TYPE_CHECKING:
 _MOST_STRETCHES = 12  # that are told one by one
 
 
-def explain(folder: str, request: int | None, what_if: bool, scenario: str | None, as_json: bool) -> None:
-    """Print it. scenario: that of the run, where it names files, which a result does not say the places of.
+def explain(
+    folder: str, request: int | None, what_if: bool, scenario: str | None, trace: str | None, as_json: bool
+) -> None:
+    """Print it. scenario, trace: those of the run, where they are files, of which a result does not say the places.
 
     Raises InputError where there is no such result or request, or the run cannot be simulated again.
     """
+    if result_files.format_of(Path(folder)).startswith("memhier allocation"):
+        from sim.commands import allocations
+
+        for name, given in (("--request", request), ("--what-if", what_if or None), ("--scenario", scenario)):
+            if given is not None:
+                raise InputError(f"{name} is of serving runs; these results are of allocations:", file=folder)
+        allocations.explain(folder, trace, as_json)
+        return
+    if trace is not None:
+        raise InputError("--trace is of results of allocations:", value=trace, expected="--scenario FILE")
     from sim.serving import explain as why
     from sim.serving.results import load_serving_result
 

@@ -23,7 +23,12 @@ def show(what: str, as_json: bool) -> None:
     output.console().print(output.table(columns, [[_text(row[column]) for column in columns] for row in rows]))
 
 
-_TOO_MUCH = {"readers": "options", "generators": "parameters", "presets": "source"}  # for a table; --json has them
+_TOO_MUCH = {
+    "readers": "options",
+    "generators": "parameters",
+    "presets": "source",
+    "allocations": "options",
+}  # for a table; --json has them
 
 
 def _text(value: Any) -> str:
@@ -118,13 +123,46 @@ def traces() -> Iterator[Row]:
 
 
 def scenarios() -> Iterator[Row]:
-    from sim.scenario import load_scenario, scenario_names
-    from sim.scenario_files import is_serving
-    from sim.serving.scenario import load_serving_scenario
+    from sim.scenario import scenario_names
+    from sim.scenario_files import kind_of
 
     for name in scenario_names():
-        scenario = load_serving_scenario(name) if is_serving(name) else load_scenario(name)
-        yield {"name": name, "system": str(scenario.system), "description": scenario.description}
+        kind = kind_of(name)
+        scenario = _SCENARIO_LOADERS[kind](name)
+        on = scenario.allocator.label if kind == "allocation" else str(scenario.system)
+        yield {"name": name, "kind": kind, "on": on, "description": scenario.description}
+
+
+def _hierarchy(name: str) -> Any:
+    from sim.scenario import load_scenario
+
+    return load_scenario(name)
+
+
+def _serving(name: str) -> Any:
+    from sim.serving.scenario import load_serving_scenario
+
+    return load_serving_scenario(name)
+
+
+def _allocation(name: str) -> Any:
+    from sim.fragmentation.scenario import load_allocation_scenario
+
+    return load_allocation_scenario(name)
+
+
+_SCENARIO_LOADERS = {"hierarchy": _hierarchy, "serving": _serving, "allocation": _allocation}
+
+
+def allocations() -> Iterator[Row]:
+    """Sources of streams of allocations."""
+    from sim import registry
+
+    for name in registry.names(registry.ALLOCATION_SOURCE):
+        source = registry.load(registry.ALLOCATION_SOURCE, name)
+        options = {key: option.default for key, option in source.options.items()}
+        kind = "generates" if source.generate else f"reads {' '.join(source.extensions)}".strip()
+        yield {"name": name, "what": kind, "options": options, "description": source.description}
 
 
 def presets() -> Iterator[Row]:
@@ -161,4 +199,5 @@ _LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "traces": traces,
     "scenarios": scenarios,
     "presets": presets,
+    "allocations": allocations,
 }

@@ -1,10 +1,11 @@
-"""`run` and `compare`: scenarios, their tables and figures. Those of serving are handed on."""
+"""`run` and `compare`: scenarios, their tables and figures. Those of other kinds are handed on."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sim.commands import output
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
 
 def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None, as_json: bool) -> None:
     folder = _folder(scenario, out)
-    if _is_serving(scenario):
-        from sim.commands import serving
-
-        serving.run(scenario, overrides, seed, folder, as_json)
+    other = _other_kind(scenario)
+    if other:
+        other.run(scenario, overrides, seed, folder, as_json)
         return
     from sim.report.drawing import Drawing
 
@@ -52,10 +52,9 @@ def compare(
 ) -> None:
     names = [name.strip() for name in (policies or "").split(",") if name.strip()]
     folder = _folder(scenario, out, "-compare")
-    if _is_serving(scenario):
-        from sim.commands import serving
-
-        serving.compare(scenario, names, tier, overrides, seed, folder, as_json, against)
+    other = _other_kind(scenario)
+    if other:
+        other.compare(scenario, names, tier, overrides, seed, folder, as_json, against)
         return
     from sim.report.drawing import Drawing
 
@@ -87,11 +86,20 @@ def _standing(results: list[Result]) -> list[list[str]]:
     return [[result.label, *(f"{result.summary[name]:.2%}" for name in shown)] for result in results]
 
 
-def _is_serving(scenario: str) -> bool:
-    """Whether the scenario's file has the key `serving`."""
-    from sim.scenario_files import is_serving
+def _other_kind(scenario: str) -> ModuleType | None:
+    """The commands of a scenario that is none of a hierarchy's."""
+    from sim.scenario_files import kind_of
 
-    return is_serving(scenario)
+    kind = kind_of(scenario)
+    if kind == "serving":
+        from sim.commands import serving
+
+        return serving
+    if kind == "allocation":
+        from sim.commands import allocations
+
+        return allocations
+    return None
 
 
 def _folder(scenario: str, out: str | None, suffix: str = "") -> Path:

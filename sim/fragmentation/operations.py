@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sim.errors import InputError
+from sim.fragmentation.passes import groups_by_label
 from sim.hook_arguments import NEVER, Objects
 
 ALLOCATE, RESIZE, RELEASE = range(3)
@@ -84,6 +85,7 @@ def build_operations(
     unit_bytes: np.ndarray | None = None,
     stream: np.ndarray | None = None,
     kind: np.ndarray | None = None,
+    group: np.ndarray | None = None,
     kinds: tuple[str, ...] = (),
     labels: list[str] | None = None,
     capacity_bytes: int | None = None,
@@ -92,7 +94,8 @@ def build_operations(
 
     object_id: whatever names an object while it lives, such as its address; used again after its release, it is another
     object. size_bytes: of a release it is not looked at. most_bytes to labels: by object, in the order of their
-    allocations. lines: of each row in its file, for errors.
+    allocations. lines: of each row in its file, for errors. group: where it is not given, it is found by labels that
+    name layers (`sim.fragmentation.passes`).
 
     Raises InputError, naming the line, for a release or resize of what is not allocated, a second allocation of what
     is, a size below 1 or beyond 2^52, or times that go back.
@@ -117,7 +120,9 @@ def build_operations(
     dense[order] = number[order][starts][np.cumsum(starts) - 1] if op.size else 0
     size_bytes[order] = np.where(in_order == RELEASE, np.roll(size_bytes[order], 1), size_bytes[order])
     objects = _objects(op, dense, size_bytes)
-    given = {"most_bytes": most_bytes, "unit_bytes": unit_bytes, "stream": stream, "kind": kind}
+    if group is None and labels:
+        group = groups_by_label(labels, objects.born, objects.dies)
+    given = {"most_bytes": most_bytes, "unit_bytes": unit_bytes, "stream": stream, "kind": kind, "group": group}
     known = {what: np.asarray(column, np.int64) for what, column in given.items() if column is not None}
     for what, column in known.items():
         if column.size != objects.born.size:
@@ -156,8 +161,8 @@ def _objects(op: np.ndarray, dense: np.ndarray, size_bytes: np.ndarray) -> Objec
     dies[dense[op == RELEASE]] = np.flatnonzero(op == RELEASE)
     final = np.zeros(born.size, np.int64)
     np.maximum.at(final, dense, size_bytes)
-    nothing = np.zeros(0, np.int64)
-    return Objects(size_bytes[born], final, nothing, nothing, born, dies, nothing, nothing)
+    unknown = dict.fromkeys(("most_bytes", "unit_bytes", "stream", "kind", "group"), np.zeros(0, np.int64))
+    return Objects(first_bytes=size_bytes[born], final_bytes=final, born=born, dies=dies, **unknown)
 
 
 class _Faults:

@@ -16,8 +16,6 @@ from sim.kernels.by_reference import by_reference
 from sim.policy import Allocator
 
 Progress = Callable[[int, int], None]
-_MOST_RUNS_LOOKED_AT = 40_000_000  # in all looks together: sorting them takes a few seconds
-_STRETCH = 1 << 20  # operations between two looks at the progress
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,19 @@ class Player:
     def advance(self, start: int, stop: int, until_failure: bool = False) -> int:
         """Do the operations from `start` up to `stop`; the row after the last one done."""
         ops = self.operations
-        tops = self.allocator.names_places
+        touches = self.allocator.names_places and not self.allocator.tells_held
         arguments = (self.allocator, self.state, self.board, ops.time_ns, ops.op, ops.object, ops.size_bytes)
-        return int(r.play(*arguments, start, stop, self.moves, tops, self.empty_bytes, until_failure))
+        return int(r.play(*arguments, start, stop, self.moves, touches, self.empty_bytes, until_failure))
+
+    @property
+    def live_bytes(self) -> int:
+        """Of all objects now."""
+        return int(self.board.totals[r.LIVE_BYTES])
+
+    @property
+    def refused(self) -> int:
+        """Allocations and resizes so far."""
+        return int(self.board.totals[r.FAILURES])
 
     def look(self) -> tuple[dict[str, int], dict[str, int], float]:
         """What the allocator says of its memory, the calls that it made so far, and how long these were waited for."""
@@ -79,7 +87,7 @@ def make_player(
         objects, count = _twice(objects), 2 * count
     context = Context(capacity=capacity_bytes, blocks=max(1, count), seed=seed, objects=objects)
     state = by_reference(allocator.make_state(context, parameters))
-    board = r.make_board(operations)
+    board = r.make_board(operations, capacity_bytes)
     player = Player(operations, allocator, state, board, capacity_bytes, 0, moves)
     return Player(operations, allocator, state, board, capacity_bytes, player.look()[0]["free_bytes"], moves)
 

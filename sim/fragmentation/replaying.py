@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.fragmentation.operations import ALLOCATE, RELEASE, Operations
+from sim.fragmentation.operations import ALLOCATE, RELEASE, RESIZE, Operations
 from sim.kernels.compile import kernel, subroutine
 
 NOT_LIVE, FAILED = 0, -1  # sizes of objects that are not there
@@ -22,19 +22,23 @@ NOT_LIVE, FAILED = 0, -1  # sizes of objects that are not there
     HELD_AT_PEAK_LIVE,
     PEAK_HELD_BYTES,
     LIVE_AT_PEAK_HELD,
-    TOP,  # the highest address ever used, where the allocator says where objects are
+    TOUCHED,  # pages on which an object ever was, where the allocator says where objects are
     ALLOCATIONS,
     RESIZES,
     RELEASES,
-    FAILURES,  # allocations and resizes refused
+    FAILURES,  # of the allocations and resizes, those refused
     FAILED_WITH_FREE,  # of these, with at least that many bytes free
     FIRST_FAILURE,  # number of the operation, -1
-    PASSED_BY,  # operations on objects that were refused when they were allocated
+    PASSED_BY,  # of these, on objects that were refused when they were allocated
     MOVES,
     MOVED_BYTES,
     TOTALS,
 ) = range(17)
 HELD_SUM, LIVE_SUM = 0, 1
+_PAGE_BYTES = 4096  # what an operating system gives a program at a time
+_MOST_PAGES = 1 << 16  # of a large memory; its pages are larger, so that marking them stays cheap
+_RUNS = 256
+_OBJECTS_MORE = (1, 0, -1)  # by operation
 
 
 class Board(NamedTuple):
@@ -45,11 +49,14 @@ class Board(NamedTuple):
     totals: np.ndarray  # int64[TOTALS]
     sums: np.ndarray  # float64[2] of bytes held and live, after each operation
     clock_ns: np.ndarray  # float64[1]
-    buffer: np.ndarray  # int64[1, 2] of one run of addresses
+    buffer: np.ndarray  # int64[n, 2] of the runs of an object
+    touched: np.ndarray  # uint8[pages] whether an object ever was on it
+    page_bytes: int
 
 
-def make_board(operations: Operations) -> Board:
+def make_board(operations: Operations, capacity_bytes: int) -> Board:
     objects = operations.objects.born.size
+    page_bytes = max(_PAGE_BYTES, -(-capacity_bytes // _MOST_PAGES))
     totals = np.zeros(TOTALS, np.int64)
     totals[FIRST_FAILURE] = -1
     return Board(
@@ -58,30 +65,38 @@ def make_board(operations: Operations) -> Board:
         totals=totals,
         sums=np.zeros(2),
         clock_ns=np.full(1, -1.0),
-        buffer=np.zeros((1, 2), np.int64),
+        buffer=np.zeros((_RUNS, 2), np.int64),
+        touched=np.zeros(capacity_bytes // page_bytes + 1, np.uint8),
+        page_bytes=page_bytes,
     )
 
 
 @subroutine
 def _held(allocator, state, board, empty_bytes):
-    """What the allocator says that it holds, else all up to the highest address used, else what is not free."""
+    """What the allocator says that it holds, else the pages ever touched, else what is not free."""
     held = allocator.held_bytes(state)
     if held >= 0:
         return held
-    if board.totals[TOP] > 0:
-        return board.totals[TOP]
+    if board.totals[TOUCHED] > 0:
+        return board.totals[TOUCHED] * board.page_bytes
     return empty_bytes - allocator.free_bytes(state)
 
 
 @subroutine
-def _note_top(allocator, state, board, number):
-    """Of an allocator without a notion of what it holds, objects lie in one run each."""
-    if allocator.extents(state, number, board.buffer) > 0:
-        board.totals[TOP] = max(board.totals[TOP], board.buffer[0, 0] + board.buffer[0, 1])
+def _touch(allocator, state, board, number):
+    """Note the pages that an object lies on: its program uses all of it, and nobody gives these pages back."""
+    touched, page_bytes = board.touched, board.page_bytes
+    runs = min(allocator.extents(state, number, board.buffer), board.buffer.shape[0])
+    for at in range(runs):
+        first = board.buffer[at, 0] // page_bytes
+        last = (board.buffer[at, 0] + board.buffer[at, 1] - 1) // page_bytes
+        for page in range(first, last + 1):
+            board.totals[TOUCHED] += touched[page] == 0
+            touched[page] = 1
 
 
 @subroutine
-def _fail(allocator, state, totals, row, more_bytes):
+def _note_refusal(allocator, state, totals, row, more_bytes):
     totals[FAILURES] += 1
     totals[FAILED_WITH_FREE] += allocator.free_bytes(state) >= more_bytes
     if totals[FIRST_FAILURE] < 0:
@@ -89,64 +104,53 @@ def _fail(allocator, state, totals, row, more_bytes):
 
 
 @subroutine
-def _resize(allocator, state, board, number, size, moves):
-    """Whether the object could be given another size, in place or, where `moves`, elsewhere."""
-    if not moves:
-        return allocator.resize(state, board.place[number], size)
-    objects = board.size.shape[0]
-    old = board.place[number]
-    new = old + objects if old < objects else old - objects
-    if not allocator.allocate(state, new, size):
-        return False
-    allocator.release(state, old)
-    board.place[number] = new
-    board.totals[MOVES] += 1
-    board.totals[MOVED_BYTES] += min(size, board.size[number])
-    return True
-
-
-@subroutine
 def _one(allocator, state, board, row, op, number, size, moves):
-    """One operation; whether something may have been placed."""
-    totals, had = board.totals, board.size[number]
-    if op == ALLOCATE:
-        totals[ALLOCATIONS] += 1
-        if not allocator.allocate(state, number, size):
-            _fail(allocator, state, totals, row, size)
-            board.size[number] = FAILED
-            return False
-        totals[LIVE_OBJECTS] += 1
-        totals[LIVE_BYTES] += size
-        board.size[number] = size
-        return True
-    if had == FAILED:
+    """One operation; whether something may have been placed.
+
+    Each hook is called at one place: a second one would be a second copy of all its code.
+    """
+    totals, had, objects = board.totals, board.size[number], board.size.shape[0]
+    totals[ALLOCATIONS + op] += 1
+    if op != ALLOCATE and had == FAILED:
         totals[PASSED_BY] += 1
         return False
-    if op == RELEASE:
-        totals[RELEASES] += 1
-        allocator.release(state, board.place[number])
-        totals[LIVE_OBJECTS] -= 1
-        totals[LIVE_BYTES] -= had
-        board.size[number] = NOT_LIVE
+    if op == RESIZE and size == had:
         return False
-    totals[RESIZES] += 1
-    if not _resize(allocator, state, board, number, size, moves):
-        _fail(allocator, state, totals, row, size if moves else size - had)
+    place = board.place[number]
+    elsewhere = place + objects if place < objects else place - objects
+    moved = op == RESIZE and moves
+    if op == RESIZE and not moves:
+        done = allocator.resize(state, place, size)
+    elif op != RELEASE:
+        done = allocator.allocate(state, elsewhere if moved else place, size)
+    else:
+        done = True
+    if not done:
+        _note_refusal(allocator, state, totals, row, size if moves else size - had)
+        if op == ALLOCATE:
+            board.size[number] = FAILED
         return False
-    totals[LIVE_BYTES] += size - had
-    board.size[number] = size
-    return True
+    if op == RELEASE or moved:
+        allocator.release(state, place)
+    if moved:
+        board.place[number] = elsewhere
+        totals[MOVES] += 1
+        totals[MOVED_BYTES] += min(size, had)
+    left = np.int64(0) if op == RELEASE else size
+    totals[LIVE_OBJECTS] += _OBJECTS_MORE[op]
+    totals[LIVE_BYTES] += left - had
+    board.size[number] = left
+    return op != RELEASE
 
 
 @kernel
-def play(allocator, state, board, time_ns, op, number, size_bytes, start, stop, moves, tops, empty, until_failure):
+def play(allocator, state, board, time_ns, op, number, size_bytes, start, stop, moves, touches, empty, until_failure):
     """Do the operations from `start` up to `stop`; the row after the last one done.
 
-    moves: the allocator cannot resize. tops: its highest address is looked for. empty: bytes free before
+    moves: the allocator cannot resize. touches: it holds the pages on which objects ever were. empty: bytes free before
     the first operation. until_failure: stop after the first.
     """
     totals = board.totals
-    held = _held(allocator, state, board, empty)
     held_sum, live_sum = 0.0, 0.0
     row = start
     while row < stop:
@@ -155,8 +159,8 @@ def play(allocator, state, board, time_ns, op, number, size_bytes, start, stop, 
             allocator.tick(state, time_ns[row])
         failures = totals[FAILURES]
         placed = _one(allocator, state, board, row, op[row], number[row], size_bytes[row], moves)
-        if placed and tops:
-            _note_top(allocator, state, board, board.place[number[row]])
+        if placed and touches:
+            _touch(allocator, state, board, board.place[number[row]])
         held = _held(allocator, state, board, empty)
         live = totals[LIVE_BYTES]
         if held > totals[PEAK_HELD_BYTES]:

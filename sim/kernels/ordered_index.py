@@ -5,8 +5,9 @@ a balanced binary tree takes four times as many cache misses (Bayer and McCreigh
 B-tree"). An inner node holds for each child its highest (key, second) and the greatest `second` below it, its peak, so
 that the first entry whose `second` is large enough is found in one descent, too.
 
-`seek`, `seek_peak` leave the path to an entry in the index; `found`, `replace_found`, `remove_found` act on that
-entry, and are to be called before anything else changes the index.
+`seek`, `seek_before`, `seek_peak`, `seek_peak_from` leave the path to an entry in the index; `found`, `found_key`,
+`found_second`, `replace_found`, `remove_found` act on that entry, and are to be called before anything else changes
+the index.
 """
 
 from __future__ import annotations
@@ -59,15 +60,60 @@ def seek(index, key, second):
 @subroutine
 def seek_peak(index, least):
     """Go to the first entry whose `second` is at least `least`; False where there is none."""
-    node = index.cursor[_ROOT]
-    for level in range(index.cursor[_HEIGHT] + 1):
-        slot, count = 0, index.counts[node]
+    return _descend_to_peak(index, 0, index.cursor[_ROOT], 0, least)
+
+
+@subroutine
+def seek_peak_from(index, key, least):
+    """As `seek_peak`, but only among the entries whose key is at least `key`."""
+    seek(index, key, 0)
+    height = index.cursor[_HEIGHT]
+    for level in range(height, -1, -1):  # the entries right of the path, the nearest first
+        node, slot = _at(index.cursor, level)
+        if _descend_to_peak(index, level, node, slot + (level < height), least):
+            return True
+    return False
+
+
+@subroutine
+def _descend_to_peak(index, level, node, slot, least):
+    """Go to the first entry, from that slot of a node on, whose `second` is at least `least`; False where none is."""
+    for lower in range(level, index.cursor[_HEIGHT] + 1):
+        count = index.counts[node]
         while slot < count and index.nodes[node, _PEAK, slot] < least:
             slot += 1
-        if slot == count:
+        if slot >= count:
             return False
-        node = _step(index, level, node, slot)
+        node, slot = _step(index, lower, node, slot), 0
     return True
+
+
+@subroutine
+def seek_before(index, key, second):
+    """Go to the last entry that is below (key, second); False where there is none."""
+    seek(index, key, second)
+    for level in range(index.cursor[_HEIGHT], -1, -1):
+        node, slot = _at(index.cursor, level)
+        if slot > 0:
+            node = _step(index, level, node, slot - 1)
+            for below in range(level + 1, index.cursor[_HEIGHT] + 1):
+                node = _step(index, below, node, index.counts[node] - 1)
+            return True
+    return False
+
+
+@subroutine
+def found_key(index):
+    """The key of the entry that was sought."""
+    leaf, slot = _at(index.cursor, index.cursor[_HEIGHT])
+    return index.nodes[leaf, _KEY, slot]
+
+
+@subroutine
+def found_second(index):
+    """The second of the entry that was sought."""
+    leaf, slot = _at(index.cursor, index.cursor[_HEIGHT])
+    return index.nodes[leaf, _SECOND, slot]
 
 
 @subroutine

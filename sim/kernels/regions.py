@@ -2,11 +2,13 @@
 
 The segments form one list in address order (boundary tags: Knuth, The Art of Computer Programming, vol. 1, 2.5,
 algorithm C), so the neighbours of a segment that is given back are found without a search. The free runs are also in
-an ordered index, by address (to find the lowest run that is large enough) or by size, then address (to find the
-tightest). Memory is proportional to the number of segments that can be placed at a time, never to the range.
+an ordered index, by address (to find the lowest run that is large enough, or the next one after a roving pointer) or by
+size, then address (to find the tightest, or the largest). Memory is proportional to the number of segments that can be
+placed at a time, never to the range.
 
 Segments are numbered: 0 to segments - 1 can be placed, `segments` is the sentinel that closes the list, higher numbers
 are free runs. Lengths are rounded up to the unit, so that each address is a multiple of it; a capacity is rounded down.
+A segment begins with a header of so many bytes, if any, which is part of what is rounded.
 """
 
 from __future__ import annotations
@@ -27,44 +29,66 @@ from sim.kernels.ordered_index import (
     replace_found,
     seek,
     seek_peak,
+    seek_peak_from,
 )
 
 ADDRESS, BYTES, LOWER, UPPER = 0, 1, 2, 3  # columns of a segment; BYTES is what was asked for, UPPER the next segment
-FREE, ROUNDING, _SPARE, _UNUSED = 0, 1, 2, 3
+FREE, ROUNDING, PLACED, _SPARE, _UNUSED, _ROVER = range(6)
 _NONE = -1
 _NOT_PLACED = 0  # no segment has 0 bytes
 
 
 class Regions(NamedTuple):
     segments: np.ndarray  # int64[segments, 4]; one row, because the columns of a segment are used together
-    counts: np.ndarray  # free bytes; bytes placed beyond what was asked for; run given back last, first one never used
+    counts: np.ndarray  # see below
     index: Index  # of the free runs
     sentinel: int
     unit: int
     by_size: bool  # the order of the index
+    header_bytes: int  # in front of each placed segment
+    roving: bool  # by address: a search goes on where the last segment was placed
+    largest_first: bool  # by size
 
 
-def make_regions(segments: int, capacity: int, unit: int, by_size: bool) -> Regions:
+# `counts`: free bytes; bytes placed beyond headers and what was asked for; segments placed; number of the run given
+# back last, and of the first one never used; the address from which a roving search goes on.
+
+
+def make_regions(
+    segments: int,
+    capacity: int,
+    unit: int,
+    by_size: bool,
+    header_bytes: int = 0,
+    roving: bool = False,
+    largest_first: bool = False,
+) -> Regions:
     """One free run of `capacity` bytes, less what is beyond a whole number of units."""
     runs = min(segments, capacity // unit) + 1  # between two free runs lies a placed segment
     regions = Regions(
         segments=np.zeros((segments + 1 + runs, 4), np.int64),
-        counts=np.array([capacity // unit * unit, 0, _NONE, segments + 1]),
+        counts=np.array([capacity // unit * unit, 0, 0, _NONE, segments + 1, 0]),
         index=make_index(runs),
         sentinel=segments,
         unit=unit,
         by_size=by_size,
+        header_bytes=header_bytes,
+        roving=roving,
+        largest_first=largest_first,
     )
     regions.segments[segments] = (capacity, 0, segments, segments)
     if capacity >= unit:
-        _add_run(regions, 0, capacity // unit * unit, segments, segments)
+        run = _new_number(regions)
+        regions.segments[run, :LOWER] = 0, capacity // unit * unit
+        _relink(regions.segments, run, segments, segments)
+        _index_run(regions, run)
     return regions
 
 
 def addresses(regions: Regions) -> np.ndarray:
-    """Where each segment that can be placed is, -1 where it is not placed."""
+    """Where the bytes of each segment that can be placed are, behind its header; -1 where it is not placed."""
     segments = regions.segments[: regions.sentinel]
-    return np.where(segments[:, BYTES] == _NOT_PLACED, -1, segments[:, ADDRESS])
+    return np.where(segments[:, BYTES] == _NOT_PLACED, -1, segments[:, ADDRESS] + regions.header_bytes)
 
 
 @subroutine
@@ -78,18 +102,23 @@ def expect_new(regions, segment, size):
 
 @subroutine
 def rounded(regions, size):
-    """`size` rounded up to whole units."""
-    return (size + regions.unit - 1) // regions.unit * regions.unit
+    """What a segment of that size takes: with its header, rounded up to whole units."""
+    return (size + regions.header_bytes + regions.unit - 1) // regions.unit * regions.unit
 
 
 @subroutine
 def find_fit(regions, size):
     """Go to a free run that holds `size` bytes; False where there is none.
 
-    It is the smallest one, the lowest of equal ones, where runs are indexed by size, and the lowest one otherwise.
+    Where runs are indexed by size it is the smallest or the largest one, the lowest of equal ones; otherwise the lowest
+    one, or the next one from the roving pointer on, and from the start again.
     """
-    least = rounded(regions, size)
-    return seek(regions.index, least, 0) if regions.by_size else seek_peak(regions.index, least)
+    index, least = regions.index, rounded(regions, size)
+    if regions.by_size:
+        return seek(index, max(least, highest_key(index)) if regions.largest_first else least, 0)
+    if regions.roving and seek_peak_from(index, regions.counts[_ROVER], least):
+        return True
+    return seek_peak(index, least)
 
 
 @subroutine
@@ -98,17 +127,25 @@ def place_found(regions, segment, size):
     segments = regions.segments
     run, taken = found(regions.index), rounded(regions, size)
     segments[segment, ADDRESS], segments[segment, BYTES] = segments[run, ADDRESS], size
-    regions.counts[FREE] -= taken
-    regions.counts[ROUNDING] += taken - size
-    if taken == segments[run, BYTES]:
-        _relink(segments, segment, segments[run, LOWER], segments[run, UPPER])
+    _count(regions, 1, taken, size)
+    regions.counts[_ROVER] = segments[run, ADDRESS] + taken
+    left = segments[run, BYTES] - taken
+    if left == 0 or regions.by_size:
         remove_found(regions.index)
+    if left == 0:
+        _relink(segments, segment, segments[run, LOWER], segments[run, UPPER])
         _give_back_number(regions, run)
         return
     _relink(segments, segment, segments[run, LOWER], run)
     segments[run, ADDRESS] += taken
-    segments[run, BYTES] -= taken
-    _reindex_found(regions, run)
+    segments[run, BYTES] = left
+    if regions.by_size:
+        _index_run(regions, run)
+    else:
+        replace_found(regions.index, segments[run, ADDRESS], left)
+
+
+# Each function of the index is called at as few places as can be: the compiler puts a copy of it at each.
 
 
 @subroutine
@@ -121,28 +158,85 @@ def give_back(regions, segment):
     address, size = segments[segment, ADDRESS], rounded(regions, asked)
     lower, upper = segments[segment, LOWER], segments[segment, UPPER]
     segments[segment, BYTES] = _NOT_PLACED
-    regions.counts[FREE] += size
-    regions.counts[ROUNDING] -= size - asked
-    if lower > regions.sentinel and upper > regions.sentinel:
-        _seek_run(regions, upper)
-        remove_found(regions.index)
-        size += segments[upper, BYTES]
-        merged, upper = upper, segments[upper, UPPER]
-        _give_back_number(regions, merged)
+    _count(regions, -1, size, asked)
+    run, merged = _NONE, _NONE  # the run that stays, as part of which this place is free, and one that goes
+    if upper > regions.sentinel:
+        run, size, upper = upper, size + segments[upper, BYTES], segments[upper, UPPER]
     if lower > regions.sentinel:
-        _relink(segments, lower, segments[lower, LOWER], upper)
-        _resize(regions, lower, segments[lower, ADDRESS], segments[lower, BYTES] + size)
-    elif upper > regions.sentinel:
-        _relink(segments, upper, lower, segments[upper, UPPER])
-        _resize(regions, upper, address, segments[upper, BYTES] + size)
-    else:
-        _add_run(regions, address, size, lower, upper)
+        run, merged = lower, run
+        address, size, lower = segments[lower, ADDRESS], size + segments[lower, BYTES], segments[lower, LOWER]
+    is_new = run == _NONE
+    _take_out(regions, run, merged, address, size)
+    if is_new:
+        run = _new_number(regions)
+    segments[run, ADDRESS], segments[run, BYTES] = address, size
+    _relink(segments, run, lower, upper)
+    if is_new or regions.by_size:
+        _index_run(regions, run)
+    if address < regions.counts[_ROVER] < address + size:
+        regions.counts[_ROVER] = address  # the run it pointed to has become part of this one
+
+
+@subroutine
+def _take_out(regions, run, merged, address, size):
+    """Drop a run that is part of another now, and take that one out of the index or, where its rank stays, change it.
+
+    Either may be none.
+    """
+    for step in range(2):
+        number = merged if step == 0 else run
+        if number == _NONE:
+            continue
+        key, second = _entry(regions, number)
+        seek(regions.index, key, second)
+        if step == 0 or regions.by_size:
+            remove_found(regions.index)
+        else:
+            replace_found(regions.index, address, size)
+    if merged != _NONE:
+        _give_back_number(regions, merged)
+
+
+@subroutine
+def _count(regions, segments, taken, asked):
+    """Note that so many segments more, or one less, take that many bytes each."""
+    regions.counts[FREE] -= segments * taken
+    regions.counts[ROUNDING] += segments * (taken - regions.header_bytes - asked)
+    regions.counts[PLACED] += segments
+
+
+@subroutine
+def split_end(regions, segment, size, other):
+    """Place `other` where a placed segment is to end after its first `size` bytes: whole units, and not all it has.
+
+    For segments without headers.
+    """
+    segments = regions.segments
+    regions.counts[PLACED] += 1
+    segments[other, ADDRESS], segments[other, BYTES] = (
+        segments[segment, ADDRESS] + size,
+        segments[segment, BYTES] - size,
+    )
+    segments[segment, BYTES] = size
+    _relink(segments, other, segment, segments[segment, UPPER])
 
 
 @subroutine
 def largest_run(regions):
-    """Bytes of the largest free run."""
+    """Bytes of the largest free run, headers included."""
     return highest_key(regions.index) if regions.by_size else highest_peak(regions.index)
+
+
+@subroutine
+def largest_fit(regions):
+    """The largest size that `find_fit` finds a place for."""
+    return max(0, largest_run(regions) - regions.header_bytes)
+
+
+@subroutine
+def headers(regions):
+    """Bytes of all headers."""
+    return regions.counts[PLACED] * regions.header_bytes
 
 
 @subroutine
@@ -153,35 +247,7 @@ def _entry(regions, run):
 
 
 @subroutine
-def _seek_run(regions, run):
-    key, second = _entry(regions, run)
-    seek(regions.index, key, second)
-
-
-@subroutine
-def _resize(regions, run, address, size):
-    """Change a run's place; among runs ordered by address its rank stays."""
-    _seek_run(regions, run)
-    regions.segments[run, ADDRESS], regions.segments[run, BYTES] = address, size
-    _reindex_found(regions, run)
-
-
-@subroutine
-def _reindex_found(regions, run):
-    """Bring the entry that was found in line with its run."""
-    key, second = _entry(regions, run)
-    if regions.by_size:
-        remove_found(regions.index)
-        insert(regions.index, key, second, run)
-    else:
-        replace_found(regions.index, key, second)
-
-
-@subroutine
-def _add_run(regions, address, size, lower, upper):
-    run = _new_number(regions)
-    regions.segments[run, ADDRESS], regions.segments[run, BYTES] = address, size
-    _relink(regions.segments, run, lower, upper)
+def _index_run(regions, run):
     key, second = _entry(regions, run)
     insert(regions.index, key, second, run)
 

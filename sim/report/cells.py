@@ -74,12 +74,18 @@ class Column:
 TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 RATES = {"1/s": 1.0, "k/s": 1e3, "M/s": 1e6, "G/s": 1e9}
 SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+MEMORY = {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
+COUNTS = {"": 1.0, "M": 1e6, "G": 1e9}
+TIMES_AS_MUCH = {"x": 1.0}
 SHARE = {"%": 0.01}
 DOLLARS = {"n$/M": 1e-9, "u$/M": 1e-6, "m$/M": 1e-3, "$/M": 1.0}
 
 
-def column_of(shown: Shown, values: Sequence[float]) -> Column:
-    """The values in the largest unit in which one of them is 1 and more; texts that look alike are equally good."""
+def column_of(shown: Shown, values: Sequence[float], eligible: Sequence[bool] | None = None) -> Column:
+    """The values in the largest unit in which one of them is 1 and more; texts that look alike are equally good.
+
+    eligible: which of them may be the best; all where nobody says.
+    """
     most = max(values)
     fitting = [unit for unit, scale in shown.scales.items() if most >= scale]
     unit = fitting[-1] if fitting else next(iter(shown.scales))
@@ -87,8 +93,13 @@ def column_of(shown: Shown, values: Sequence[float]) -> Column:
     places = 2 if shown.scales is SHARE else max(0, 3 - math.floor(math.log10(most / scale))) if most > 0 else 0
     texts = [f"{value / scale:.{min(places, 3)}f}" for value in values]
     wanted = max if shown.better == metrics.HIGHER else min
-    best_text = texts[values.index(wanted(values))]
-    return Column(shown, unit, texts, [text == best_text and len(set(texts)) > 1 for text in texts])
+    may = eligible or [True] * len(values)
+    best_value = wanted(value for value, can in zip(values, may, strict=True) if can)
+    best_text = next(text for text, value, can in zip(texts, values, may, strict=True) if can and value == best_value)
+    differ = len(set(texts)) > 1
+    return Column(
+        shown, unit, texts, [can and text == best_text and differ for text, can in zip(texts, may, strict=True)]
+    )
 
 
 def side_by_side(heading: str, labels: Sequence[str], columns: Iterable[Column]) -> Table:

@@ -8,16 +8,16 @@ metric is not told) and `timing.json` (how long it took, the one file that diffe
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sim import result_files
 from sim.result_files import Coded, Columns
+from sim.saved_result import Beside, SavedResult
 from sim.serving import metrics
 from sim.serving.metrics import Accelerators
 from sim.serving.options import Slo
@@ -25,12 +25,9 @@ from sim.serving.record import ENGINE_PARTS, PARTS, REASONS, SAMPLED, STATUSES, 
 
 if TYPE_CHECKING:
     import pandas
-    import pyarrow
 
     from sim.profile import Profile
 
-FORMAT = "memhier serving 1"
-TABLES = ("requests", "samples", "gaps")
 _CALL_TIMES = ("arrival_ns", "first_scheduled_ns", "first_token_ns", "finish_ns")
 _CALL_COUNTS = (
     *("input_tokens", "output_tokens", "generated_tokens", "computed_tokens", "recomputed_tokens", "preemptions"),
@@ -39,18 +36,11 @@ _CALL_COUNTS = (
 
 
 @dataclass(frozen=True)
-class ServingResult:
-    """One serving run's results, the same whether just computed or read from its folder.
+class ServingResult(SavedResult):
+    """Those of a serving run; summary: see `sim.serving.metrics`."""
 
-    summary: metric name to value (see `sim.serving.metrics`); manifest: what made them; folder: where they are saved,
-    or None; columns: by table, read when first used where there are none; label: what to call the run beside others.
-    """
-
-    summary: dict[str, float | int]
-    manifest: dict[str, Any]
-    timing: dict[str, float]
-    folder: Path | None = None
-    columns: Mapping[str, Columns] = field(default_factory=dict, repr=False)
+    FORMAT: ClassVar[str] = "memhier serving 1"
+    TABLES: ClassVar[tuple[str, ...]] = ("requests", "samples", "gaps")
 
     @classmethod
     def from_run(
@@ -76,10 +66,6 @@ class ServingResult:
         return cls(summary, manifest, {"wall_seconds": wall_seconds}, columns=columns)
 
     @property
-    def label(self) -> str:
-        return self.manifest["label"]
-
-    @property
     def tier_names(self) -> tuple[str, ...]:
         """G1 first."""
         return tuple(self.manifest["tiers"])
@@ -100,16 +86,6 @@ class ServingResult:
         told = self.manifest["gaps"]
         return Histogram(told["low_ns"], told["ratio"], self.column("gaps", "count"), told["total_ns"])
 
-    def table(self, name: str) -> pyarrow.Table:
-        """One of TABLES as an Arrow table. Raises InputError where its file cannot be read."""
-        return result_files.arrow(self.columns[name]) if self.columns else result_files.read_parquet(self._file(name))
-
-    def column(self, table: str, name: str) -> np.ndarray | Coded:
-        """One column of a table, without pandas. Raises InputError where its file cannot be read."""
-        if self.columns:
-            return self.columns[table][name]
-        return result_files.numpy_column(result_files.read_parquet(self._file(table), [name]))
-
     def parts_ns(self) -> np.ndarray:
         """float64[n, len(PARTS)] where the time of each call went."""
         return np.column_stack([self.column("requests", name) for name in PARTS])
@@ -123,29 +99,15 @@ class ServingResult:
         """float64[s, R] a column of the samples, a row a sample, a column an engine."""
         return self.column("samples", name).reshape(-1, self.manifest["replicas"])
 
-    def _file(self, table: str) -> Path:
-        return self.folder / f"{table}.parquet"
-
-
-Beside = Callable[[ServingResult, Path], AbstractContextManager]
-
 
 def save(result: ServingResult, folder: str | Path, beside: Beside | None = None) -> ServingResult:
-    """Write the results into one folder, which replaces results that are there; the same result, with its folder.
-
-    beside: given the result and the folder in which it is written at first, a context within which that is done; it
-    may add files of its own. Raises InputError where the folder cannot be written or holds anything but results.
-    """
-    documents = {name: getattr(result, name) for name in result_files.DOCUMENTS}
-    with result_files.written(folder) as unfinished, beside(result, unfinished) if beside else nullcontext():
-        result_files.write_files(unfinished, {name: result.table(name) for name in TABLES}, documents)
-    return ServingResult(result.summary, result.manifest, result.timing, Path(folder), result.columns)
+    """See `SavedResult.saved`."""
+    return result.saved(folder, beside)
 
 
 def load_serving_result(folder: str | Path) -> ServingResult:
-    """The results in a folder; its tables are read when first used. Raises InputError where a file is missing."""
-    folder = Path(folder)
-    return ServingResult(*result_files.read_documents(folder, TABLES, FORMAT), folder)
+    """See `SavedResult.load`."""
+    return ServingResult.load(folder)
 
 
 # --- what is recorded ------------------------------------------------------------------------------------------------
@@ -205,7 +167,7 @@ def _bandwidths(run: ServingRun, profile: Profile | None) -> dict[str, float]:
 def _manifest(run: ServingRun, scenario: Mapping[str, Any], label: str) -> dict[str, Any]:
     gaps = run.gaps
     return {
-        "format": FORMAT,
+        "format": ServingResult.FORMAT,
         "label": label,
         "scenario": dict(scenario),
         "facts": dict(run.facts or {}),

@@ -439,7 +439,7 @@ _OVERRIDABLE = Overridable(
     places=_places,
     open=(("overrides",), ("workload", "options"), ("workload", "parameters"), ("serving", "options")),
     policies={"eviction": "lru", "admission": "always", "offload": "write_through", **POLICY_OPTIONS},
-    first=("system", *WORKLOAD_FIRST, "serving.preset"),
+    first={"system": (), **WORKLOAD_FIRST, "serving.preset": ()},
 )
 
 

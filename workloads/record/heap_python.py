@@ -17,23 +17,11 @@ import os
 import sys
 import sysconfig
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from _common import RecordingError, find_program, main_of, parser_for, report_written, run, version_of, write_csv_zst
-
-SHIM = Path(__file__).with_name("heap_shim.c")
-
-
-def build_shim(folder: Path) -> Path:
-    """Compiles the shim into `folder`."""
-    library = folder / "heap_shim.so"
-    options = ["-O2", "-Wall", "-fno-builtin", "-shared", "-fPIC", "-pthread"]
-    run([find_program("gcc"), *options, "-o", str(library), str(SHIM)])
-    return library
+from _common import RecordingError, main_of, parser_for, run
+from _heap import add_window, build_shim, gcc_version, logged_events, shim_environment, write_heap_calls
 
 
 def recorded_events(modules: list[str], folder: Path) -> np.ndarray:
@@ -45,57 +33,24 @@ def recorded_events(modules: list[str], folder: Path) -> np.ndarray:
         raise RecordingError(f"--modules: not in the standard library: {', '.join(missing)}")
     environment = {"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": str(folder / "cache")}
     environment["PATH"] = os.environ["PATH"]
-    shim = {"LD_PRELOAD": str(library), "MEMHIER_HEAP_LOG": str(log)}
     command = [sys.executable, "-P", "-s", "-S", "-m", "py_compile", *map(str, sources)]
     run(command, env=environment, cwd=folder)  # fills the bytecode cache, so that the start-up is the usual one
-    run(command, env=environment | shim, cwd=folder)
-    return np.fromfile(log, dtype=np.uint64).reshape(-1, 4)
-
-
-def rows_of(events: Iterable[list[int]], reallocs: Counter) -> Iterator[tuple[int, str, int, int]]:
-    """Turns heap calls into rows; counts the reallocs of objects by kind. Frees of unknown blocks make no row."""
-    alive: dict[int, tuple[int, int]] = {}
-    count = 0
-    for time, got, gave, size in events:
-        old = alive.pop(gave, None) if gave else None
-        size = max(size, 1)
-        if got and old:
-            kind = "moved" if got != gave else "unchanged" if old[1] == size else "in place"
-            reallocs[kind] += 1
-            if kind == "unchanged":
-                alive[got] = old
-                continue
-        freed = [(time, "free", *old)] if old else []
-        if not got:
-            yield from freed
-            continue
-        count += 1
-        alive[got] = (count, size)
-        allocated = [(time, "alloc", count, size)]
-        yield from allocated + freed if got != gave else freed + allocated
+    run(command, env=environment | shim_environment(library, log), cwd=folder)
+    return logged_events(log)
 
 
 def record(arguments) -> None:
     """Runs the program under the shim and writes the trace."""
-    versions = [f"Python {sys.version.split()[0]}", version_of([find_program("gcc"), "--version"])]
+    versions = f"Python {sys.version.split()[0]}; {gcc_version()}"
     with tempfile.TemporaryDirectory(prefix="memhier-record-") as name:
         events = recorded_events(arguments.modules, Path(name))
-    events = events[arguments.skip :]
-    if not len(events):
-        raise RecordingError(f"--skip {arguments.skip}: the program made fewer heap calls")
-    events[:, 0] -= events[0, 0]
-    reallocs: Counter = Counter()
-    rows = list(islice(rows_of(events.tolist(), reallocs), arguments.rows))
-    size = write_csv_zst(arguments.out, ("time_ns", "op", "address_id", "size_bytes"), rows)
-    facts = {"rows": len(rows), "objects": sum(row[1] == "alloc" for row in rows), "reallocs": dict(reallocs)}
-    report_written(arguments.out, size, versions="; ".join(versions), heap_calls=len(events), **facts)
+    write_heap_calls(arguments, events, versions)
 
 
 def main() -> int:
     parser = parser_for(__doc__)
     parser.add_argument("--modules", nargs="+", default=["argparse"], help="modules of the standard library to compile")
-    parser.add_argument("--skip", type=int, default=0, help="heap calls before the window")
-    parser.add_argument("--rows", type=int, default=sys.maxsize, help="rows at most")
+    add_window(parser)
     return main_of(record, parser)
 
 
