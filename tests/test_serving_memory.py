@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
@@ -80,6 +81,28 @@ def test_waste_is_what_the_allocator_says_and_the_rest_of_blocks():
     assert (internal >= 0).all() and internal.max() > 0
     assert set(computed[running].tolist()) <= {0.0, *map(float, range(20, 33))}
     assert set(reserved.tolist()) == {0.0, group, 2 * group}  # 9 tokens further are in one of the next two groups
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="long without compilation")
+def test_small_pages_let_a_fourth_more_calls_run():
+    """Prabhu et al. 2025: batches 1.2 to 1.3 times as large with pages of 64 KiB as with 2 MiB. Yi-34B on two GPUs of
+    80 GB, 2,048 tokens a page of 2 MiB; lengths about those of summaries of arXiv's papers, 4,096 tokens at most.
+    """
+    rng = np.random.default_rng(1)
+    given = np.clip(rng.normal(2588, 945, 400), 100, 4000).astype(int)
+    made = np.clip(rng.lognormal(5.2, 0.8, 400), 5, 4096 - given).astype(int)
+    prompts = [
+        (int(prompt), int(output), [which]) for which, (prompt, output) in enumerate(zip(given, made, strict=True))
+    ]
+    trace = make_calls(prompts, np.zeros(400), 16)
+    chosen = {"block_tokens": 16, "kv_blocks": 19_000, "prefix_caching": False, "max_model_len": 4096}
+    chosen |= {"tensor_parallel": 2, "max_num_batched_tokens": 4096, "reservation": "grown"}
+    ran = []
+    for page_bytes in (64 << 10, 2 << 20):
+        pages = policy("virtual_pages", page_bytes=page_bytes, slots=400)
+        samples = serve(trace, options_of(**chosen, allocator=pages), model="yi_34b", monitor_every_ns=1e8).samples
+        ran.append(samples["running"][samples["waiting"] > 0].mean())
+    assert 1.2 < ran[0] / ran[1] < 1.35
 
 
 def test_an_allocator_that_cannot_resize_is_refused():
