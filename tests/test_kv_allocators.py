@@ -27,8 +27,9 @@ few = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(
 
 def objects_of(first, final, most, unit) -> Objects:
     nothing = np.zeros(0, np.int64)
-    columns = (np.array(column, np.int64) for column in (first, final, most, unit))
-    return Objects(*columns, nothing, nothing, nothing, nothing)
+    known = {"first_bytes": first, "final_bytes": final, "most_bytes": most, "unit_bytes": unit}
+    columns = {name: np.array(column, np.int64) for name, column in known.items()}
+    return Objects(**{**dict.fromkeys(Objects._fields, nothing), **columns})
 
 
 def made(name, capacity, objects=None, blocks=BLOCKS, **parameters):
@@ -44,7 +45,7 @@ def made(name, capacity, objects=None, blocks=BLOCKS, **parameters):
         ("reservation", {"form": "pow2", "placement": "best_fit"}),
         ("virtual_pages", {}),
         ("virtual_pages", {"tensors": 4, "deferred": False, "eager_groups": 2}),
-        ("virtual_pages", {"page_bytes": 4096, "background": False, "map_ns": 10.0, "unmap_ns": 5.0, "slots": 15}),
+        ("virtual_pages", {"page_bytes": 65000, "background": False, "map_ns": 10.0, "unmap_ns": 5.0, "slots": 15}),
     ],
 )
 def test_the_rules_of_allocators_hold(name, parameters):

@@ -63,11 +63,12 @@ def init(context, *, form="exact", placement="buddy", smallest_bytes=4096):
     blocks[: to_reserve.size, _FINAL] = known.final_bytes
     by_buddies = placement == "buddy"
     nothing = Context(capacity=0, blocks=1)
+    runs = {"alignment_bytes": smallest_bytes, "header_bytes": 0, "by_size": placement == "best_fit"}
     return State(
         blocks=blocks,
         totals=np.zeros(2, np.int64),
         buddies=buddy.init(context if by_buddies else nothing, smallest_bytes=smallest_bytes),
-        runs=_runs.make_state(nothing if by_buddies else context, smallest_bytes, placement == "best_fit"),
+        runs=_runs.make_state(nothing if by_buddies else context, **runs),
         room=np.zeros((1, 2), np.int64),
         by_buddies=by_buddies,
     )

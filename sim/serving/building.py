@@ -284,17 +284,14 @@ def _calls_as_objects(
 ) -> Objects:
     """Of calls' memory: its prompt's at first, that of a token more at a time, of max_model_len tokens at most."""
     token_bytes = memory.block_bytes // blocks.block_tokens
-    calls, nothing = workload.input_tokens.size, np.zeros(0, np.int64)
-    return Objects(
-        first_bytes=workload.input_tokens * token_bytes,
-        final_bytes=(workload.input_tokens + workload.output_tokens) * token_bytes,
-        most_bytes=np.full(calls, (options.max_model_len or model.context) * token_bytes),
-        unit_bytes=np.full(calls, token_bytes),
-        born=nothing,
-        dies=nothing,
-        stream=nothing,
-        kind=nothing,
-    )
+    calls = workload.input_tokens.size
+    known = {
+        "first_bytes": workload.input_tokens * token_bytes,
+        "final_bytes": (workload.input_tokens + workload.output_tokens) * token_bytes,
+        "most_bytes": np.full(calls, (options.max_model_len or model.context) * token_bytes),
+        "unit_bytes": np.full(calls, token_bytes),
+    }
+    return Objects(**{**dict.fromkeys(Objects._fields, np.zeros(0, np.int64)), **known})
 
 
 class _Nothing(NamedTuple):

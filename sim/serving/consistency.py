@@ -155,8 +155,9 @@ def _batch_errors(checked: Checked) -> Iterator[InputError]:
         expected = "'paged', or prefix_caching: false"
         yield checked.error(problem, *_at("reservation"), value=options.reservation, expected=expected)
     if options.reservation == "grown" and not options.allocator.plugin(registry.ALLOCATOR).can_resize:
-        problem = f"memory that grows with its call needs an allocator that can resize; {options.allocator.name!r}"
-        yield checked.error(f"{problem} cannot", *_at("allocator"))
+        problem = "memory that grows with its call needs an allocator that can resize:"
+        expected = "another, or another reservation"
+        yield checked.error(problem, *_at("allocator"), value=options.allocator.name, expected=expected)
 
 
 def _transfer_errors(checked: Checked) -> Iterator[InputError]:

@@ -297,8 +297,6 @@ def jump(engine, now_ns, limit_ns):
         if fills == 0 or (windowed and lag > 0) or (engine.rules[s.COUNTS_TOKENS] and lag > 0):
             _catch_up(engine, lag, now_ns)
             lag = np.int64(0)
-            if engine.rules[s.ALLOCATED]:
-                engine.allocator.tick(engine.allocator_state, now_ns)
             if not _next_blocks(engine):
                 break
             _, fills = _until_change(engine, True)
@@ -318,6 +316,8 @@ def jump(engine, now_ns, limit_ns):
         add_gap(engine, end_ns - now_ns, sequences)
         engine.clock[s.STEP_START], engine.clock[s.NOW] = now_ns, end_ns
         now_ns = end_ns
+        if engine.rules[s.ALLOCATED]:
+            engine.allocator.tick(engine.allocator_state, now_ns)
         lag += 1
         ends -= 1
         fills -= 1

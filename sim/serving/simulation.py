@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import simpy
 
+from sim import registry
 from sim.compiling import compiled
 from sim.cost.calibration import Calibration, Gpu, load_calibration, load_gpu
 from sim.errors import InputError
@@ -114,7 +115,10 @@ def setup_of(
 
 
 def _check_reservation(options: ServingOptions, longest: int, blocks: int, block_tokens: int) -> None:
-    """Raises InputError where not even one call's reservation fits."""
+    """Raises InputError where not even one call's reservation fits, or memory cannot grow."""
+    if options.reservation == "grown" and not options.allocator.plugin(registry.ALLOCATOR).can_resize:
+        problem = "memory that grows with its call needs an allocator that can resize:"
+        raise InputError(problem, value=options.allocator.name, expected="another, or another reservation")
     if options.reservation == "max" and longest > blocks * block_tokens:
         problem = f"reservation 'max' gives each call memory for {longest} tokens, but G1 has room for"
         expected = f"a max_model_len of at most {blocks * block_tokens}, or more memory"
