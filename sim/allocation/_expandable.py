@@ -16,7 +16,7 @@ import numpy as np
 from sim.allocation import _pieces as p
 from sim.allocation._places import add_run
 from sim.kernels.bitset import BitSet, add, discard, first_from, make_bitset
-from sim.kernels.compile import subroutine
+from sim.kernels.compile import outlined
 from sim.kernels.ordered_index import Index, found, found_key, insert, make_index, remove_found, seek, seek_peak_from
 from sim.kernels.spans import add_span, lowest_span, make_spans, span_start, take_span, weigh_span
 
@@ -66,12 +66,12 @@ def _fill(frames: BitSet, pages: int) -> None:
         pages = words + (rest > 0)
 
 
-@subroutine
+@outlined
 def _handle_bytes(group):
     return np.int64(p.LARGE_SEGMENT_BYTES if p.is_large(group) else p.SMALL_SEGMENT_BYTES)
 
 
-@subroutine
+@outlined
 def _whole_handles(pool, piece):
     """Where the handles that lie wholly in a piece start and end."""
     row = pool.rows[piece]
@@ -80,19 +80,19 @@ def _whole_handles(pool, piece):
     return first, max(first, (row[p.ADDRESS] + row[p.BYTES]) // handle * handle)
 
 
-@subroutine
+@outlined
 def _put_unmapped(pool, virtual, piece):
     pool.rows[piece, p.STATE] = p.UNMAPPED
     insert(virtual.unmapped, pool.rows[piece, p.ADDRESS], 0, piece)
 
 
-@subroutine
+@outlined
 def _take_unmapped(pool, virtual, piece):
     seek(virtual.unmapped, pool.rows[piece, p.ADDRESS], 0)
     remove_found(virtual.unmapped)
 
 
-@subroutine
+@outlined
 def _put_cached(pool, piece):
     p.enter_cached(pool, piece)
     first, end = _whole_handles(pool, piece)
@@ -101,7 +101,7 @@ def _put_cached(pool, piece):
         pool.totals[p.IDLE_FRAMES] += (end - first) // p.PAGE_BYTES
 
 
-@subroutine
+@outlined
 def _take_cached(pool, piece):
     p.leave_cached(pool, piece)
     first, end = _whole_handles(pool, piece)
@@ -111,7 +111,7 @@ def _take_cached(pool, piece):
         pool.totals[p.IDLE_FRAMES] -= (end - first) // p.PAGE_BYTES
 
 
-@subroutine
+@outlined
 def _cache(pool, piece):
     """Cache a piece, merged with what is cached beside it; the piece that it has become."""
     for low in (piece, pool.rows[piece, p.LOWER]):  # which may be merged with the piece above it
@@ -124,7 +124,7 @@ def _cache(pool, piece):
     return piece
 
 
-@subroutine
+@outlined
 def _weigh(pool, virtual, address):
     """Bring the weights of the run that holds an address up to date, if one does."""
     start = span_start(virtual.runs, address)
@@ -137,7 +137,7 @@ def _weigh(pool, virtual, address):
     weigh_span(virtual.emptied, address, emptied)
 
 
-@subroutine
+@outlined
 def _map(pool, virtual, piece, size):
     """Map memory at the start of an unmapped piece, and merge that with what is cached beside it.
 
@@ -156,7 +156,7 @@ def _map(pool, virtual, piece, size):
     return _cache(pool, piece)
 
 
-@subroutine
+@outlined
 def _take_frames(pool, virtual, address, size):
     for page in range(address // p.PAGE_BYTES, (address + size) // p.PAGE_BYTES):
         frame = first_from(virtual.frames, 0)
@@ -166,7 +166,7 @@ def _take_frames(pool, virtual, address, size):
     pool.totals[p.HELD] += size
 
 
-@subroutine
+@outlined
 def _unmap(pool, virtual, piece):
     """Unmap the handles that lie wholly in a cached piece; what is left of it stays cached."""
     rows = pool.rows
@@ -195,13 +195,13 @@ def _unmap(pool, virtual, piece):
     _weigh(pool, virtual, first)
 
 
-@subroutine
+@outlined
 def _unmap_all(pool, virtual):
     while seek(pool.whole, 0, 0):
         _unmap(pool, virtual, found(pool.whole))
 
 
-@subroutine
+@outlined
 def _cached_piece(pool, virtual, limits, group, size):
     """The best fit, where a piece that can grow counts with what is unmapped after it; NONE where none may be used."""
     piece = p.best_fit(pool, group, size)
@@ -215,7 +215,7 @@ def _cached_piece(pool, virtual, limits, group, size):
     return piece if p.may_serve(limits, pool.rows[piece, p.BYTES], size) else p.NONE
 
 
-@subroutine
+@outlined
 def _following(pool, piece):
     """The next cached piece of the group in order of size."""
     row = pool.rows[piece]
@@ -226,13 +226,13 @@ def _following(pool, piece):
     return p.NONE
 
 
-@subroutine
+@outlined
 def _growing_bytes(pool, piece):
     upper = pool.rows[piece, p.UPPER]
     return pool.rows[piece, p.BYTES] + (pool.rows[upper, p.BYTES] if p.state_of(pool, upper) == p.UNMAPPED else 0)
 
 
-@subroutine
+@outlined
 def _first_of_run(pool, virtual, start):
     """The first piece of the run that starts there, in which something is unmapped."""
     seek(virtual.unmapped, start, 0)
@@ -240,7 +240,7 @@ def _first_of_run(pool, virtual, start):
     return piece if pool.rows[piece, p.ADDRESS] == start else pool.rows[piece, p.LOWER]
 
 
-@subroutine
+@outlined
 def _mapped_piece(pool, virtual, group, size):
     """A cached piece of at least so many bytes, memory mapped into the lowest run that has room; NONE for none."""
     rows = pool.rows
@@ -256,7 +256,7 @@ def _mapped_piece(pool, virtual, group, size):
     return piece
 
 
-@subroutine
+@outlined
 def place_in_virtual(pool, virtual, limits, group, size):
     """A piece in use for a request of so many bytes, rounded already; NONE where it does not fit."""
     piece = _cached_piece(pool, virtual, limits, group, size)
@@ -281,7 +281,7 @@ def place_in_virtual(pool, virtual, limits, group, size):
     return piece
 
 
-@subroutine
+@outlined
 def free_in_virtual(pool, virtual, piece):
     """Cache a piece that was in use, merged with what is cached beside it."""
     row = pool.rows[piece]
@@ -292,7 +292,7 @@ def free_in_virtual(pool, virtual, piece):
     _weigh(pool, virtual, start)
 
 
-@subroutine
+@outlined
 def largest_in_virtual(pool, virtual, limits, streams):
     """The largest request that would succeed on any stream."""
     largest = np.int64(0)
@@ -310,12 +310,12 @@ def largest_in_virtual(pool, virtual, limits, streams):
     return largest
 
 
-@subroutine
+@outlined
 def _may_take(pool, virtual, limits, group, size):
     return size > 0 and _cached_piece(pool, virtual, limits, group, size) != p.NONE
 
 
-@subroutine
+@outlined
 def _for_group(group, available, divisions):
     """The largest request of a group's pool that is not rounded up beyond what is available; 0 where there is none."""
     if not p.is_large(group):
@@ -324,7 +324,7 @@ def _for_group(group, available, divisions):
     return fitting if fitting > p.SMALL_BYTES else 0
 
 
-@subroutine
+@outlined
 def _largest_mapped(pool, virtual, group, divisions, emptied):
     """The largest request that mapping memory into a run would serve, now or as if all that can be were unmapped.
 
@@ -345,7 +345,7 @@ def _largest_mapped(pool, virtual, group, divisions, emptied):
     return largest
 
 
-@subroutine
+@outlined
 def _mappable(pool, virtual, start, length, frames, emptied):
     """Bytes from the start of a run that could be mapped one after another with so many free frames."""
     piece, bytes_ = _piece_at(pool, virtual, start), np.int64(0)
@@ -371,7 +371,7 @@ def _mappable(pool, virtual, start, length, frames, emptied):
     return bytes_
 
 
-@subroutine
+@outlined
 def _piece_at(pool, virtual, start):
     """The first piece of a run, whatever is in it."""
     if seek(virtual.unmapped, start, 0):
@@ -385,7 +385,7 @@ def _piece_at(pool, virtual, start):
     return found(pool.whole)
 
 
-@subroutine
+@outlined
 def extents_of(virtual, address, size, out):
     """The runs of frames behind a piece."""
     runs, end = 0, address + size

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.kernels.bits import highest_bit
-from sim.kernels.compile import subroutine
+from sim.kernels.compile import outlined, subroutine
 from sim.kernels.ordered_index import Index, found, insert, make_index, remove_found, seek, seek_before
 
 PAGE_BYTES = 2 << 20  # of the device; segments are whole numbers of them
@@ -135,7 +135,7 @@ def size_key(group, size):
     return group << _SIZE_BITS | size // SMALLEST_BYTES
 
 
-@subroutine
+@outlined
 def new_piece(pool, address, size, group, state):
     piece = pool.numbers[_SPARE]
     if piece == NONE:
@@ -149,13 +149,13 @@ def new_piece(pool, address, size, group, state):
     return piece
 
 
-@subroutine
+@outlined
 def drop_piece(pool, piece):
     pool.rows[piece, LOWER] = pool.numbers[_SPARE]  # a piece that is no more is on a list of such
     pool.numbers[_SPARE] = piece
 
 
-@subroutine
+@outlined
 def split_piece(pool, piece, size, state):
     """Leave `size` bytes to a piece, which is in no index; what was above is a new piece."""
     rows = pool.rows
@@ -169,7 +169,7 @@ def split_piece(pool, piece, size, state):
     return rest
 
 
-@subroutine
+@outlined
 def join_upper(pool, piece):
     """Let a piece take up the one above it, which is in no index either."""
     rows, gone = pool.rows, pool.rows[piece, UPPER]
@@ -187,21 +187,21 @@ def state_of(pool, piece):
     return pool.rows[piece, STATE] if piece != NONE else IN_USE
 
 
-@subroutine
+@outlined
 def enter_cached(pool, piece):
     row = pool.rows[piece]
     row[STATE], row[BORN] = CACHED, pool.totals[SEARCHES]
     insert(pool.cached, size_key(row[GROUP], row[BYTES]), row[ADDRESS], piece)
 
 
-@subroutine
+@outlined
 def leave_cached(pool, piece):
     row = pool.rows[piece]
     seek(pool.cached, size_key(row[GROUP], row[BYTES]), row[ADDRESS])
     remove_found(pool.cached)
 
 
-@subroutine
+@outlined
 def best_fit(pool, group, size):
     """The smallest cached piece of a group that is large enough, the lowest of equal ones; NONE where there is none."""
     if seek(pool.cached, size_key(group, size), 0):
@@ -211,7 +211,7 @@ def best_fit(pool, group, size):
     return NONE
 
 
-@subroutine
+@outlined
 def largest_below(pool, group, size):
     """The largest cached piece of a group that is smaller than `size`, the highest of equal ones; NONE for none."""
     if seek_before(pool.cached, size_key(group, size), 0):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sim.allocation import _pieces as p
-from sim.kernels.compile import subroutine
+from sim.kernels.compile import outlined
 from sim.kernels.ordered_index import Index, found, highest_peak, insert, remove_found, seek
 from sim.kernels.spans import add_span, lowest_span, make_spans, take_span
 
@@ -29,17 +29,17 @@ def make_device(pages: int) -> Device:
     return device
 
 
-@subroutine
+@outlined
 def _is_whole(pool, piece):
     return pool.rows[piece, p.LOWER] == p.NONE and pool.rows[piece, p.UPPER] == p.NONE
 
 
-@subroutine
+@outlined
 def _whole_key(pool, piece):
     return pool.rows[piece, p.BORN] if p.is_large(pool.rows[piece, p.GROUP]) else _SMALL_KEY
 
 
-@subroutine
+@outlined
 def put_cached(pool, device, piece):
     p.enter_cached(pool, piece)
     if _is_whole(pool, piece):
@@ -52,7 +52,7 @@ def put_cached(pool, device, piece):
             pool.totals[p.IDLE_BORN] += row[p.BORN]
 
 
-@subroutine
+@outlined
 def _forget(pool, piece):
     """Take a cached piece out of the indices."""
     p.leave_cached(pool, piece)
@@ -65,7 +65,7 @@ def _forget(pool, piece):
             pool.totals[p.IDLE_BORN] -= pool.rows[piece, p.BORN]
 
 
-@subroutine
+@outlined
 def take_cached(pool, device, piece):
     _forget(pool, piece)
     if _is_whole(pool, piece):
@@ -73,7 +73,7 @@ def take_cached(pool, device, piece):
         take_span(device.idle, row[p.ADDRESS], row[p.ADDRESS] + row[p.BYTES])
 
 
-@subroutine
+@outlined
 def cuda_malloc(pool, device, group, size):
     """A new segment as one piece, in no index; NONE where the device has no room."""
     address = lowest_span(device.free, 0, size)
@@ -86,7 +86,7 @@ def cuda_malloc(pool, device, group, size):
     return p.new_piece(pool, address, size, group, p.CACHED)
 
 
-@subroutine
+@outlined
 def cuda_free(pool, device, piece):
     """Return a segment, which is one cached piece."""
     _forget(pool, piece)
@@ -97,14 +97,14 @@ def cuda_free(pool, device, piece):
     p.drop_piece(pool, piece)
 
 
-@subroutine
+@outlined
 def release_whole(pool, device):
     """Return all segments of which nothing is in use (release_cached_blocks)."""
     while seek(pool.whole, 0, 0):
         cuda_free(pool, device, found(pool.whole))
 
 
-@subroutine
+@outlined
 def release_oversize(pool, device, limits, group, size):
     """Return a segment that is never split and large enough, else several, the largest first, until their sum is.
 
@@ -123,7 +123,7 @@ def release_oversize(pool, device, limits, group, size):
     return True
 
 
-@subroutine
+@outlined
 def collect_garbage(pool, device, limits):
     """Return segments of the large pool not used for longer than the average, until enough was returned or none left.
 
@@ -141,7 +141,7 @@ def collect_garbage(pool, device, limits):
             cuda_free(pool, device, piece)
 
 
-@subroutine
+@outlined
 def free_piece(pool, device, piece):
     """Cache a piece that was in use, merged with what is cached beside it."""
     for low in (piece, pool.rows[piece, p.LOWER]):  # which may be merged with the piece above it
@@ -153,7 +153,7 @@ def free_piece(pool, device, piece):
     put_cached(pool, device, piece)
 
 
-@subroutine
+@outlined
 def use_piece(pool, device, piece, size):
     """Use a piece, which is in no index, for `size` bytes, and cache what is split off."""
     row = pool.rows[piece]
@@ -163,7 +163,7 @@ def use_piece(pool, device, piece, size):
     row[p.STATE] = p.IN_USE
 
 
-@subroutine
+@outlined
 def should_split(pool, limits, piece, size):
     rest = pool.rows[piece, p.BYTES] - size
     if not p.is_large(pool.rows[piece, p.GROUP]):
@@ -171,13 +171,13 @@ def should_split(pool, limits, piece, size):
     return size < limits.max_split_bytes and rest > p.SMALL_BYTES
 
 
-@subroutine
+@outlined
 def longest_idle(device):
     """Bytes of the longest gap once all idle segments are returned."""
     return highest_peak(device.idle)
 
 
-@subroutine
+@outlined
 def find_piece(pool, device, limits, group, size):
     """A piece of a segment for a request, in no index; NONE where even all idle segments returned make no room."""
     collects = limits.collect_beyond_bytes >= 0
@@ -201,7 +201,7 @@ def find_piece(pool, device, limits, group, size):
     return piece
 
 
-@subroutine
+@outlined
 def place_in_segment(pool, device, limits, group, size):
     """A piece in use for a request of so many bytes, rounded already; NONE where it does not fit."""
     piece = find_piece(pool, device, limits, group, size)
@@ -211,7 +211,7 @@ def place_in_segment(pool, device, limits, group, size):
     return piece
 
 
-@subroutine
+@outlined
 def largest_in_segments(pool, device, limits, streams):
     """The largest request that would succeed on any stream.
 
@@ -227,7 +227,7 @@ def largest_in_segments(pool, device, limits, streams):
     return largest
 
 
-@subroutine
+@outlined
 def largest_small(pool, limits, stream):
     """The largest request that a cached piece of the small pool serves."""
     piece = p.largest_below(pool, 2 * stream, p.MOST_BYTES)
@@ -236,7 +236,7 @@ def largest_small(pool, limits, stream):
     return p.rounded_down(min(pool.rows[piece, p.BYTES], p.SMALL_BYTES), limits.divisions)
 
 
-@subroutine
+@outlined
 def _largest_of_gap(gap, divisions):
     largest = p.rounded_down(gap, divisions)
     if largest >= p.OWN_SEGMENT_BYTES or gap >= p.LARGE_SEGMENT_BYTES:

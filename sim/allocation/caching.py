@@ -45,6 +45,7 @@ from sim.allocation._expandable import (
 )
 from sim.allocation._places import one_run
 from sim.hook_arguments import MAPS, SYSTEM_ALLOCATIONS, SYSTEM_RELEASES, UNMAPS
+from sim.kernels.compile import outlined
 from sim.policy import Allocator
 
 _MIB = 1 << 20
@@ -116,6 +117,7 @@ def _check_options(max_split_mb, max_excess_mb, divisions, threshold):
         raise ValueError(f"garbage_collection_threshold is {threshold}; expected 0 (none) to less than 1")
 
 
+@outlined
 def allocate(state, block, size_bytes):
     if state.place[block] != p.NONE:
         raise ValueError("the block to allocate is placed already")
@@ -137,6 +139,7 @@ def allocate(state, block, size_bytes):
     return True
 
 
+@outlined
 def release(state, block):
     piece, pool = state.place[block], state.pool
     if piece == p.NONE:
@@ -155,6 +158,7 @@ def free_bytes(state):
     return state.usable_bytes - state.pool.totals[p.ALLOCATED]
 
 
+@outlined
 def largest_free_bytes(state):
     if state.expandable:
         return largest_in_virtual(state.pool, state.virtual, state.limits, state.streams)
@@ -169,6 +173,7 @@ def held_bytes(state):
     return state.pool.totals[p.HELD]
 
 
+@outlined
 def extents(state, block, out):
     row = state.pool.rows[state.place[block]]
     if state.expandable:

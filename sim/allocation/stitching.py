@@ -36,7 +36,7 @@ from sim.allocation import _pieces as p
 from sim.allocation import _segments as s
 from sim.allocation._places import add_run, one_run
 from sim.hook_arguments import MAPS, SYSTEM_ALLOCATIONS, SYSTEM_RELEASES, UNMAPS
-from sim.kernels.compile import subroutine
+from sim.kernels.compile import outlined
 from sim.kernels.ordered_index import Index, found, insert, make_index, remove_found, seek, seek_before
 from sim.kernels.spans import add_span, lowest_span, take_span
 from sim.policy import Allocator
@@ -143,7 +143,7 @@ def _make_blocks(pages: int, streams: int, most_stitched: int) -> Blocks:
     )
 
 
-@subroutine
+@outlined
 def _new_number(rows, numbers, spare, unused):
     number = numbers[spare]
     if number == _NONE:
@@ -154,13 +154,13 @@ def _new_number(rows, numbers, spare, unused):
     return number
 
 
-@subroutine
+@outlined
 def _drop_number(rows, numbers, spare, number):
     rows[number, 0] = numbers[spare]  # what is no more is on a list of such
     numbers[spare] = number
 
 
-@subroutine
+@outlined
 def _key(stream, chunks):
     return stream << _STREAM_BITS | chunks
 
@@ -168,14 +168,14 @@ def _key(stream, chunks):
 # --- primitive blocks
 
 
-@subroutine
+@outlined
 def _enter_free(b, block):
     row = b.primitive[block]
     insert(b.free_primitive, _key(row[_STREAM], row[_CHUNKS]), row[_FIRST], block)
     b.free_chunks[row[_STREAM]] += row[_CHUNKS]
 
 
-@subroutine
+@outlined
 def _leave_free(b, block):
     row = b.primitive[block]
     seek(b.free_primitive, _key(row[_STREAM], row[_CHUNKS]), row[_FIRST])
@@ -183,14 +183,14 @@ def _leave_free(b, block):
     b.free_chunks[row[_STREAM]] -= row[_CHUNKS]
 
 
-@subroutine
+@outlined
 def _leave_free_stitched(b, over):
     row = b.stitched[over]
     seek(b.free_stitched, _key(row[_STREAM], row[_CHUNKS]), row[_MADE])
     remove_found(b.free_stitched)
 
 
-@subroutine
+@outlined
 def _activate(b, block):
     """Use a free primitive block: no stitched block over it can be used."""
     _leave_free(b, block)
@@ -204,7 +204,7 @@ def _activate(b, block):
         link = b.links[link, _NEXT_OVER]
 
 
-@subroutine
+@outlined
 def _deactivate(b, block):
     _enter_free(b, block)
     b.primitive[block, _ACTIVE] = 0
@@ -218,7 +218,7 @@ def _deactivate(b, block):
         link = b.links[link, _NEXT_OVER]
 
 
-@subroutine
+@outlined
 def _create(state, stream, chunks):
     """A primitive block in use of new chunks, of which the device has enough."""
     b, pool, device = state.blocks, state.pool, state.device
@@ -242,7 +242,7 @@ def _create(state, stream, chunks):
     return block
 
 
-@subroutine
+@outlined
 def _destroy(state, block):
     """Give the chunks of a free primitive block back, with the stitched blocks over it."""
     b, device = state.blocks, state.device
@@ -261,7 +261,7 @@ def _destroy(state, block):
     _drop_number(b.primitive, b.numbers, _SPARE_PRIMITIVE, block)
 
 
-@subroutine
+@outlined
 def _split(b, block, chunks):
     """Leave so many chunks to a free primitive block; the others are a new free one, in the same stitched blocks."""
     _leave_free(b, block)
@@ -287,7 +287,7 @@ def _split(b, block, chunks):
 # --- stitched blocks
 
 
-@subroutine
+@outlined
 def _new_link(b, block, over):
     """A link that is on the list of the primitive block, and not on that of the stitched one yet."""
     link = _new_number(b.links, b.numbers, _SPARE_LINK, _UNUSED_LINK)
@@ -300,7 +300,7 @@ def _new_link(b, block, over):
     return link
 
 
-@subroutine
+@outlined
 def _drop_link(b, link):
     row = b.links[link]
     before, after = row[_BEFORE_OVER], row[_NEXT_OVER]
@@ -313,7 +313,7 @@ def _drop_link(b, link):
     _drop_number(b.links, b.numbers, _SPARE_LINK, link)
 
 
-@subroutine
+@outlined
 def _new_stitched(b, stream, chunks):
     """A stitched block in use, of nothing yet."""
     over = _new_number(b.stitched, b.numbers, _SPARE_STITCHED, _UNUSED_STITCHED)
@@ -326,7 +326,7 @@ def _new_stitched(b, stream, chunks):
     return over
 
 
-@subroutine
+@outlined
 def _append(b, over, last, block):
     """Put a primitive block in use at the end of a stitched one, whose last link is `last`; the new last one."""
     link = _new_link(b, block, over)
@@ -338,7 +338,7 @@ def _append(b, over, last, block):
     return link
 
 
-@subroutine
+@outlined
 def _unstitch(b, over):
     """Unmap a stitched block that is not in use itself."""
     row = b.stitched[over]
@@ -356,7 +356,7 @@ def _unstitch(b, over):
     _drop_number(b.stitched, b.numbers, _SPARE_STITCHED, over)
 
 
-@subroutine
+@outlined
 def _use_stitched(b, over):
     row = b.stitched[over]
     seek(b.unused, row[_STAMP], over)
@@ -368,7 +368,7 @@ def _use_stitched(b, over):
         link = b.links[link, _NEXT_PRIMITIVE]
 
 
-@subroutine
+@outlined
 def _release_stitched(b, over):
     row = b.stitched[over]
     link = row[_LINKS]
@@ -380,14 +380,14 @@ def _release_stitched(b, over):
     insert(b.unused, row[_STAMP], over, over)
 
 
-@subroutine
+@outlined
 def _keep_within(b, most_stitched):
     """Unmap what was not used for longest while there is more than the limit."""
     while b.totals[_STITCHED_CHUNKS] > most_stitched and seek(b.unused, 0, 0):
         _unstitch(b, found(b.unused))
 
 
-@subroutine
+@outlined
 def _stitch(state, stream, chunks):
     """The largest free primitive blocks of a stream and, where these are not enough, new chunks, as one in use."""
     b = state.blocks
@@ -411,12 +411,12 @@ def _stitch(state, stream, chunks):
 # --- requests
 
 
-@subroutine
+@outlined
 def _free_pages(state):
     return state.pages - state.pool.totals[p.HELD] // _CHUNK
 
 
-@subroutine
+@outlined
 def _give_all_back(state):
     b = state.blocks
     while seek(b.free_primitive, 0, 0):
@@ -424,13 +424,13 @@ def _give_all_back(state):
     s.release_whole(state.pool, state.device)
 
 
-@subroutine
+@outlined
 def _put(state, block, sort, number):
     state.place[block, 0], state.place[block, 1] = sort, number
     return True
 
 
-@subroutine
+@outlined
 def _place_chunks(state, block, chunks):
     b, stream = state.blocks, state.stream[block]
     if seek(b.free_primitive, _key(stream, chunks), 0):
@@ -459,7 +459,7 @@ def _place_chunks(state, block, chunks):
     return _put(state, block, _OF_PRIMITIVE, _create(state, stream, chunks))
 
 
-@subroutine
+@outlined
 def _place_small(state, block, size):
     """In the small pool of PyTorch's allocator, for which free chunks are given back where the device is full."""
     pool, device, group = state.pool, state.device, p.group_of(state.stream[block], size)
@@ -470,7 +470,7 @@ def _place_small(state, block, size):
     return piece != _NONE and _put(state, block, _SMALL, piece)
 
 
-@subroutine
+@outlined
 def _taken(state, block):
     sort, number = state.place[block, 0], state.place[block, 1]
     if sort == _SMALL:
@@ -479,6 +479,7 @@ def _taken(state, block):
     return blocks[number, _CHUNKS] * _CHUNK
 
 
+@outlined
 def allocate(state, block, size_bytes):
     if state.place[block, 0] != _NONE:
         raise ValueError("the block to allocate is placed already")
@@ -497,6 +498,7 @@ def allocate(state, block, size_bytes):
     return True
 
 
+@outlined
 def release(state, block):
     sort, number = state.place[block, 0], state.place[block, 1]
     if sort == _NONE:
@@ -518,6 +520,7 @@ def free_bytes(state):
     return state.pages * _CHUNK - state.pool.totals[p.ALLOCATED]
 
 
+@outlined
 def largest_free_bytes(state):
     pages = _free_pages(state) + state.pool.totals[p.IDLE_FRAMES]
     largest = np.int64(0)
@@ -535,7 +538,7 @@ def held_bytes(state):
     return state.pool.totals[p.HELD]
 
 
-@subroutine
+@outlined
 def _runs_of(b, block, runs, out):
     chunk = b.primitive[block, _FIRST]
     while chunk != _NONE:
@@ -544,6 +547,7 @@ def _runs_of(b, block, runs, out):
     return runs
 
 
+@outlined
 def extents(state, block, out):
     sort, number, b = state.place[block, 0], state.place[block, 1], state.blocks
     if sort == _SMALL:

@@ -50,6 +50,15 @@ def inlined(function: Callable) -> Callable:
     return _as_subroutine(_compile(function, INLINED))
 
 
+def outlined(function: Callable) -> Callable:
+    """As `subroutine`, for what is large and called at several places: the optimiser decides where it is copied.
+
+    Numba hands `forceinline` down from a hook to all that it calls, and what these call, unless they say otherwise:
+    of a large one each place would get a copy, with copies of what that calls in it.
+    """
+    return _as_subroutine(_compile(function, {**_SUBROUTINE, "forceinline": False}))
+
+
 def _compile(function: Callable, options: Mapping[str, object]) -> Callable:
     function = getattr(function, "py_func", function)
     try:

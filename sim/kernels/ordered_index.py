@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.kernels.compile import subroutine
+from sim.kernels.compile import outlined, subroutine
 
 FANOUT = 24
 _THIN = FANOUT // 4  # a node with fewer entries is combined with a neighbour
@@ -44,7 +44,7 @@ def make_index(entries: int) -> Index:
     )
 
 
-@subroutine
+@outlined
 def seek(index, key, second):
     """Go to the first entry that is not below (key, second); False where there is none."""
     node = index.cursor[_ROOT]
@@ -57,13 +57,13 @@ def seek(index, key, second):
     return slot < index.counts[node]
 
 
-@subroutine
+@outlined
 def seek_peak(index, least):
     """Go to the first entry whose `second` is at least `least`; False where there is none."""
     return _descend_to_peak(index, 0, index.cursor[_ROOT], 0, least)
 
 
-@subroutine
+@outlined
 def seek_peak_from(index, key, least):
     """As `seek_peak`, but only among the entries whose key is at least `key`."""
     seek(index, key, 0)
@@ -88,7 +88,7 @@ def _descend_to_peak(index, level, node, slot, least):
     return True
 
 
-@subroutine
+@outlined
 def seek_before(index, key, second):
     """Go to the last entry that is below (key, second); False where there is none."""
     seek(index, key, second)
@@ -123,7 +123,7 @@ def found(index):
     return index.nodes[leaf, _VALUE, slot]
 
 
-@subroutine
+@outlined
 def replace_found(index, key, second):
     """Change key and second of the entry that was sought to ones that leave it where it is in the order."""
     leaf, slot = _at(index.cursor, index.cursor[_HEIGHT])
@@ -132,7 +132,7 @@ def replace_found(index, key, second):
     _refresh(index, before, second)
 
 
-@subroutine
+@outlined
 def insert(index, key, second, value):
     """Add an entry; (key, second) is not in the index yet."""
     if index.counts[index.cursor[_ROOT]] == FANOUT:
@@ -151,7 +151,7 @@ def insert(index, key, second, value):
     _refresh(index, 0, second)
 
 
-@subroutine
+@outlined
 def remove_found(index):
     """Take out the entry that was sought."""
     height = index.cursor[_HEIGHT]
