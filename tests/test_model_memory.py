@@ -239,7 +239,7 @@ def test_no_request_is_refused_that_single_pages_would_serve():
 # --------------------------------------------------------------------------------------------------------------- slots
 
 
-def test_equal_slots_waste_more_than_slots_of_each_size_and_these_more_than_best_fit():
+def test_equal_slots_waste_more_than_slots_of_each_size_and_than_best_fit():
     """Of a checkpoint's tensors of a model of 7 billion parameters, all at most as large as its output matrix."""
     operations = stream("checkpoints", checkpoints=1, staged_bytes="4 GiB", optimizer="none")
     context = Context(64 << 30, operations.objects.born.size, objects=operations.objects)

@@ -1,11 +1,12 @@
 """Groups of neighbouring pages, so that a KV cache is swapped in few large pieces (FastSwitch, Shen et al. 2024).
 
-FastSwitch (arXiv 2411.18424) keeps vLLM's blocks and hands them out by the group, after the manner of a buddy system:
-free groups are split, and merged with their neighbours as they come back. An object gets a new group of `group_pages`
-pages, or of as many as it asks for at once if these are more, and grows into it; the rest is `reserved_bytes`. Where
-memory is short, the end of another object's group that it has not come to use is split off and taken back: no request
-is refused that single pages would serve, and `largest_free_bytes` counts what is reserved, too. What an object has
-keeps its place. With 1, groups are single pages that are placed by best fit.
+FastSwitch (arXiv 2411.18424; its abstract was read, the rest is recalled, not re-read) keeps vLLM's blocks and hands
+them out by the group, after the manner of a buddy system: free groups are split, and merged with their neighbours as
+they come back. An object gets a new group of `group_pages` pages, or of as many as it asks for at once if these are
+more, and grows into it; the rest is `reserved_bytes`. Where memory is short, the end of another object's group that it
+has not come to use is split off and taken back: no request is refused that single pages would serve, and
+`largest_free_bytes` counts what is reserved, too. What an object has keeps its place. With 1, groups are single pages
+that are placed by best fit.
 
 Choices of this module: a new group is cut from the smallest free run that is large enough, the lowest of equal ones;
 where none is, it is the largest free run; where none is free at all, an object with unused pages is drawn at random,

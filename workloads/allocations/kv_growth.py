@@ -4,7 +4,8 @@ A call allocates its prompt's KV cache when it arrives. Its prompt takes its tok
 cache grows by `grow_tokens` tokens each `token_ns` times as many nanoseconds, up to its last output token, when it is
 freed. A token's bytes are the model's (`sim.llm.operators.kv_bytes_per_token`: windows and states of Mamba layers are
 taken as full attention is, or left out), on one of `tensor_parallel` devices. As an engine would, it leaves out calls
-without prompt or output and those whose prompt alone has `max_model_len` tokens, and cuts outputs that go beyond.
+without prompt or output and those whose prompt alone has `max_model_len` tokens, which it warns of, and cuts outputs
+that go beyond.
 
 The loop is open: nothing waits, no call is refused or preempted, however much memory all of them take. Where memory
 limits how many calls run at a time, the serving engine says what comes of an allocator (`reservation: grown`).
@@ -12,6 +13,7 @@ limits how many calls run at a time, the serving engine says what comes of an al
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,10 @@ def _calls(trace: Trace, most: int, longest: int) -> tuple[np.ndarray, ...]:
     if number.size == 0:
         problem = f"trace {trace.name!r} has no call that fits {longest} tokens with prompt and output"
         raise InputError(problem, expected="a larger max_model_len, or another trace")
+    if number.size < inputs.size:
+        of = f"{inputs.size - number.size:,} of {inputs.size:,} calls"
+        told = f"{of} are left out, with no prompt, no output, or a prompt of {longest:,} tokens or more"
+        warnings.warn(f"kv_growth of {trace.name}: {told}", stacklevel=2)
     number = number[np.argsort(arrival_ns[number], kind="stable")]
     return number, arrival_ns[number], inputs[number], np.minimum(outputs[number], longest - inputs[number])
 
