@@ -22,6 +22,7 @@ import simpy
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
+import validate_allocation  # noqa: E402
 import validate_cost  # noqa: E402
 import validate_dram  # noqa: E402
 import validate_dram_rules  # noqa: E402
@@ -43,7 +44,12 @@ from sim.trace import Trace  # noqa: E402
 
 PAGE = Path(__file__).parent / "validation.md"
 FILES = {
-    "MEMHIER_TRACE_PATH": ("mooncake_conversation.jsonl", "cloudphysics_io.oracleGeneral", *validate_serving.TRACES),
+    "MEMHIER_TRACE_PATH": (
+        "mooncake_conversation.jsonl",
+        "cloudphysics_io.oracleGeneral",
+        *validate_serving.TRACES,
+        *validate_allocation.TRACES,
+    ),
     "MEMHIER_REFERENCE_PATH": (
         "kvcache/mooncake_conversation_hit_ratios.csv",
         "kvcache/mooncake_conversation_two_tier.csv",
@@ -459,6 +465,8 @@ TAIL = """## What is not covered
   say, and the waiting queue keeps Little's law.
 - Serving is compared with one measured run, of one engine without lower tiers; tiers are compared with public
   simulators' hit ratios and with a slow model in the tests, not with measured times of loads.
+- Of allocators, those of GPUs' tensors are held to hand-worked rules and to slow models, and to no recorded snapshot;
+  times of calls of the system are published or recalled ones.
 - Of language models' kernels, products of experts and latent attention are compared with nothing; Mamba layers have no
   time, and the host's time of an iteration is 0 until told.
 """
@@ -484,6 +492,7 @@ def main() -> int:
         validate_profiles.section(table),
         validate_cost.section(files, table),
         validate_serving.section(files, table, PAGE.parent),
+        validate_allocation.section(files, table),
     )
     PAGE.write_text(HEAD + "\n".join(sections) + "\n" + TAIL, encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
