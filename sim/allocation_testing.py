@@ -160,6 +160,9 @@ class _Memory:
     def runs_of(self, block: int) -> list[tuple[int, int]]:
         """(address, bytes) of each run of an object; of none where the allocator names no places."""
         runs = int(self.hooks.extents(self.state, block, self.room))
+        if runs > self.room.shape[0]:
+            self.room = np.zeros((runs, 2), np.int64)
+            runs = int(self.hooks.extents(self.state, block, self.room))
         if self.places is None:
             self.places = runs >= 0
         if (runs >= 0) != self.places:

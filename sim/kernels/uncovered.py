@@ -22,7 +22,7 @@ class Line(NamedTuple):
 
 
 def make_line(widths: np.ndarray) -> Line:
-    """Nothing is covered. widths: int64[cells]."""
+    """Nothing is covered. widths: int64[cells], each above 0: a cell of no width would not part what lies beside it."""
     leaves = 1 << max(0, int(widths.size - 1).bit_length())
     width = np.zeros(2 * leaves, np.int64)
     width[leaves : leaves + widths.size] = widths
