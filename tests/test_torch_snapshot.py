@@ -37,7 +37,7 @@ def snapshot():
     stack = (
         ("??", 0, "malloc"),
         ("/site-packages/torch/nn/linear.py", 9, "forward"),
-        ("/home/me/train.py", 31, "step"),
+        ("train.py", 31, "step"),
     )
     events = [
         event("segment_alloc", 4096, 2 << 20, 1000),
