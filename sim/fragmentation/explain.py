@@ -192,9 +192,11 @@ def _first_refused(player: Player) -> int | None:
 
 
 def _variants(choice: Choice) -> Iterator[Choice]:
-    """Each parameter alone changed: a number halved and doubled, a switch turned."""
+    """Each parameter alone changed: a number halved and doubled, a switch turned; times decide nothing of places."""
     own = registry.load(registry.ALLOCATOR, choice.name).resolve(choice.parameters)
     for name, value in own.items():
+        if name.endswith(("_ns", "_us")):
+            continue
         if isinstance(value, bool):
             others: tuple = (not value,)
         elif isinstance(value, int | float) and value:
