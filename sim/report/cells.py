@@ -90,8 +90,7 @@ def column_of(shown: Shown, values: Sequence[float], eligible: Sequence[bool] | 
     fitting = [unit for unit, scale in shown.scales.items() if most >= scale]
     unit = fitting[-1] if fitting else next(iter(shown.scales))
     scale = shown.scales[unit]
-    places = 2 if shown.scales is SHARE else max(0, 3 - math.floor(math.log10(most / scale))) if most > 0 else 0
-    texts = [f"{value / scale:.{min(places, 3)}f}" for value in values]
+    texts = [f"{value / scale:.{_places(values, scale, shown.scales is SHARE)}f}" for value in values]
     wanted = max if shown.better == metrics.HIGHER else min
     may = eligible or [True] * len(values)
     best_value = wanted(value for value, can in zip(values, may, strict=True) if can)
@@ -100,6 +99,16 @@ def column_of(shown: Shown, values: Sequence[float], eligible: Sequence[bool] | 
     return Column(
         shown, unit, texts, [can and text == best_text and differ for text, can in zip(texts, may, strict=True)]
     )
+
+
+def _places(values: Sequence[float], scale: float, is_share: bool) -> int:
+    """Digits behind the point: two of a share, none of counts, and else as many as make four in all, at most three."""
+    most = max(values)
+    if is_share:
+        return 2
+    if most <= 0 or (scale == 1 and all(isinstance(value, int) for value in values)):
+        return 0
+    return min(3, max(0, 3 - math.floor(math.log10(most / scale))))
 
 
 def side_by_side(heading: str, labels: Sequence[str], columns: Iterable[Column]) -> Table:
