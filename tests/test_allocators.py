@@ -23,10 +23,10 @@ from sim.policy import Context
 from sim.registry import ALLOCATOR, load
 from sim.testing import compiled_hooks
 from tests.allocator_oracle import BestFit, Buddy, FirstFit, Paged, Slab
+from tests.allocator_play import BLOCKS, operations, play
 
 pytestmark = pytest.mark.uncompiled
 
-BLOCKS = 12
 EXAMPLES = 25 if config.DISABLE_JIT else 120
 NAMES = ["paged", "first_fit", "best_fit", "buddy", "slab"]
 add, contains, discard, first_from = map(kernel, (bitset.add, bitset.contains, bitset.discard, bitset.first_from))
@@ -115,20 +115,6 @@ def pairs(draw, names=NAMES):
         "buddy": (Buddy, "smallest_bytes"),
     }[name]
     return Pair(name, capacity, {parameter: unit}, oracle(capacity, unit))
-
-
-sizes = st.one_of(st.integers(1, 40), st.integers(1, 400))
-operations = st.lists(st.tuples(st.integers(0, BLOCKS - 2), sizes), max_size=60)
-
-
-def play(pair: Pair, steps, after) -> None:
-    """Each step releases the block it names where that is placed, and allocates it where it is not."""
-    for block, size in steps:
-        if block in pair.oracle.asked:
-            pair.release(block)
-        else:
-            pair.allocate(block, size)
-        after()
 
 
 @few

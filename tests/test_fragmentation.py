@@ -306,6 +306,28 @@ def test_explain_wants_the_same_stream(tmp_path, capsys):
     assert "no such file or stream of allocations" in capsys.readouterr().err
 
 
+def test_explain_finds_the_trace_of_a_source(tmp_path, capsys, recwarn):
+    calls = tmp_path / "calls.csv"
+    calls.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,100,3\n2024-01-01 00:00:00,50,2\n")
+    options = ("--option", f"trace={calls}", "--option", "reader=azure_llm")
+    out = tmp_path / "out"
+    assert called("alloc", "kv_growth", *options, "--allocators", "paged:page_bytes=1", "--out", out) == 0
+    assert not recwarn.list, "nothing is lost, so nothing needs a legend"
+    assert called("explain", out / "paged_page_bytes=1") == 2
+    capsys.readouterr()
+    assert called("explain", out / "paged_page_bytes=1", "--trace", calls) == 0
+    assert "refused nothing" in capsys.readouterr().out
+
+
+def test_a_stream_of_nothing_is_refused(monkeypatch):
+    from sim.fragmentation import loading, running
+
+    nothing = build_operations("nothing", [], [], [], [])
+    monkeypatch.setattr(loading, "load_operations", lambda *arguments: nothing)
+    with pytest.raises(InputError, match="no allocations in 'nothing'"):
+        running.run(AllocationScenario("nothing", "nothing", explain.parse_choice("paged")))
+
+
 def test_the_command_compares(tmp_path, capsys):
     calls = write_csv(tmp_path, ROWS)
     arguments = ("alloc", calls, "--allocators", "first_fit,buddy:smallest_bytes=64", "--capacity", "1 KiB")

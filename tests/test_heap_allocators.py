@@ -19,10 +19,10 @@ from sim.policy import Context
 from sim.registry import ALLOCATOR, load
 from sim.testing import check_allocator, compiled_hooks
 from tests import heap_oracles as oracles
+from tests.allocator_play import BLOCKS, operations, play
 
 pytestmark = pytest.mark.uncompiled
 
-BLOCKS = 12
 few = settings(max_examples=25 if config.DISABLE_JIT else 120, deadline=None, suppress_health_check=list(HealthCheck))
 units = st.sampled_from([1, 2, 3, 8, 16, 24])
 headers = st.sampled_from([0, 1, 4, 8, 16])
@@ -149,20 +149,6 @@ class Pair:
 def pairs(draw):
     name, capacity = draw(st.sampled_from(sorted(MAKERS))), draw(st.integers(1, 400))
     return Pair(name, capacity, *MAKERS[name](draw, capacity))
-
-
-sizes = st.one_of(st.integers(1, 40), st.integers(1, 400))
-operations = st.lists(st.tuples(st.integers(0, BLOCKS - 2), sizes), max_size=60)
-
-
-def play(pair: Pair, steps, after) -> None:
-    """Each step releases the object it names where that is placed, and allocates it where it is not."""
-    for block, size in steps:
-        if block in pair.oracle.asked:
-            pair.release(block)
-        else:
-            pair.allocate(block, size)
-        after()
 
 
 @few

@@ -58,7 +58,7 @@ def run(scenario: str, overrides: dict[str, str], seed: int | None, folder: Path
         from sim.fragmentation.running import run as run_scenario
 
         with output.progress(f"run {Path(scenario).stem}") as progress:
-            result = run_scenario(resolved, None, folder, progress, _figures(drawing))
+            result = run_scenario(resolved, folder, progress, _figures(drawing))
     if as_json:
         output.print_json({"summary": result.summary, "result": str(result.folder)})
         return

@@ -75,19 +75,21 @@ class Way:
 
 
 def rebuilt(result: AllocationResult, trace: str | None = None) -> tuple[AllocationScenario, Operations]:
-    """The scenario of a result, and its stream again. trace: where the file is, which a result does not say.
+    """The scenario of a result, and its stream again. trace: where the file is, which a result does not say, or that of
+    the source's option `trace`, where it has one.
 
     Raises InputError where it cannot be had, or is another one.
     """
     plain = result.manifest["scenario"]
     given: Mapping[str, Any] = plain["allocation"]
     parameters = {key: value for key, value in given["allocator"].items() if key != "policy"}
+    of_source = {"trace": trace} if trace and "trace" in given["options"] else {}
     scenario = AllocationScenario(
         name=plain["name"],
-        trace=trace or given["trace"],
+        trace=given["trace"] if of_source else trace or given["trace"],
         allocator=Choice(given["allocator"]["policy"], parameters),
         source=given["source"],
-        options=given["options"],
+        options={**given["options"], **of_source},
         capacity=str(result.manifest["capacity_bytes"]),
         link=given["link"],
         per_copy_ns=given["per_copy_ns"],

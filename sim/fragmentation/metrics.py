@@ -68,9 +68,8 @@ def summarise(totals: np.ndarray, sums: np.ndarray, objects: int, looks: Looks) 
 
     totals, sums: of the replay's board; looks: columns of a table with a row a look.
     """
-    t = {name: int(totals[getattr(r, name)]) for name in ("PEAK_LIVE_BYTES", "PEAK_HELD_BYTES", "FAILURES")}
     done = int(totals[[r.ALLOCATIONS, r.RESIZES, r.RELEASES]].sum())
-    peak_live, peak_held = t["PEAK_LIVE_BYTES"], t["PEAK_HELD_BYTES"]
+    peak_live, peak_held = int(totals[r.PEAK_LIVE_BYTES]), int(totals[r.PEAK_HELD_BYTES])
     allocated = looks["allocated_bytes"]
     named = looks["runs"] >= 0
     unreachable = looks["free_bytes"] - looks["largest_free_bytes"]  # below 0 where what is reserved can be taken back
@@ -78,7 +77,7 @@ def summarise(totals: np.ndarray, sums: np.ndarray, objects: int, looks: Looks) 
         "operations": done,
         "objects": objects,
         "peak_live_bytes": peak_live,
-        "peak_live_objects": int(looks["live_objects"].max(initial=0)),
+        "peak_live_objects": int(looks["live_objects"].max()),
         "peak_held_bytes": peak_held,
         "held_over_live_peak": _over(peak_held, peak_live),
         "held_over_live_mean": _over(sums[r.HELD_SUM], sums[r.LIVE_SUM]),
@@ -87,21 +86,21 @@ def summarise(totals: np.ndarray, sums: np.ndarray, objects: int, looks: Looks) 
         "internal_fragmentation": _mean_share(looks["internal_bytes"], allocated),
         "reserved_share": _mean_share(looks["reserved_bytes"], allocated),
         "metadata_share": _mean_share(looks["metadata_bytes"], allocated),
-        "outside_bytes": float(looks["outside_bytes"].mean()) if allocated.size else 0.0,
+        "outside_bytes": float(looks["outside_bytes"].mean()),
         "live_over_held": _mean_share(looks["live_bytes"], looks["held_bytes"]),
         "free_over_held": _mean_share(looks["held_bytes"] - allocated, looks["held_bytes"]),
         "external_fragmentation": _mean_share(np.maximum(unreachable, 0), looks["free_bytes"]),
         "unusable_free_share": _mean(looks["unusable_free_share"][named]),
         "holes": _mean(looks["holes"][named]),
-        "least_largest_free_bytes": int(looks["largest_free_bytes"].min()) if allocated.size else None,
-        "failures": t["FAILURES"],
+        "least_largest_free_bytes": int(looks["largest_free_bytes"].min()),
+        "failures": int(totals[r.FAILURES]),
         "failures_with_free": int(totals[r.FAILED_WITH_FREE]),
         "first_failure_operation": int(totals[r.FIRST_FAILURE]),
         "runs_per_object": _over(looks["runs"][named].sum(), looks["live_objects"][named].sum()),
         "mean_run_bytes": _over(looks["run_bytes"][named].sum(), looks["runs"][named].sum()),
         "transfer_share": _mean(looks["transfer_share"][named]),
-        **{name: int(looks[name][-1]) if allocated.size else 0 for name in SYSTEM_CALLS},
-        "waited_ns": float(looks["waited_ns"][-1]) if allocated.size else 0.0,
+        **{name: int(looks[name][-1]) for name in SYSTEM_CALLS},
+        "waited_ns": float(looks["waited_ns"][-1]),
     }
     return {metric.name: values[metric.name] for metric in METRICS if values[metric.name] is not None}
 

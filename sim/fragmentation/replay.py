@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,6 @@ from sim.fragmentation.operations import Operations
 from sim.hook_arguments import SYSTEM_CALLS, Context, Objects
 from sim.kernels.by_reference import by_reference
 from sim.policy import Allocator
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def make_player(
     state = by_reference(allocator.make_state(context, parameters))
     board = r.make_board(operations, capacity_bytes)
     player = Player(operations, allocator, state, board, capacity_bytes, 0, moves)
-    return Player(operations, allocator, state, board, capacity_bytes, player.look()[0]["free_bytes"], moves)
+    return replace(player, empty_bytes=player.look()[0]["free_bytes"])
 
 
 def _twice(objects: Objects) -> Objects:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from sim.fragmentation.results import AllocationResult
 from sim.fragmentation.scenario import AllocationScenario, Link, load_scenario_operations
 from sim.hook_arguments import SYSTEM_CALLS
 from sim.result_files import check_place
+from sim.saved_result import Beside
 
 Progress = Callable[[int, int], None]  # operations done, operations in all
 _MOST_RUNS_LOOKED_AT = 30_000_000  # in all looks together, which takes some seconds
@@ -29,19 +29,17 @@ _MAP_ROWS = 512
 
 def run(
     scenario: AllocationScenario,
-    operations: Operations | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-    beside: Any = None,
+    beside: Beside | None = None,
 ) -> AllocationResult:
     """Replay the scenario's stream on its allocator; where `out` is given, the results are saved there.
 
-    operations: the stream, where it has been loaded already. Raises InputError for bad input.
+    beside: what else is put there, see `SavedResult.saved`. Raises InputError for bad input.
     """
     if out is not None:
         check_place(out)
-    operations = load_scenario_operations(scenario) if operations is None else operations
-    result = _result(scenario, operations, scenario.name, progress)
+    result = _result(scenario, load_scenario_operations(scenario), scenario.name, progress)
     return result if out is None else result.saved(out, beside)
 
 
@@ -50,11 +48,9 @@ def compare(
     choices: Sequence[Choice],
     out: str | Path | None = None,
     progress: Callable[[str], Progress | None] | None = None,
-    beside: Any = None,
+    beside: Beside | None = None,
 ) -> list[AllocationResult]:
     """Each allocator on the same stream; where `out` is given, each is saved in a folder of that, named as it is."""
-    from dataclasses import replace
-
     folders = [None if out is None else Path(out) / choice.label.replace(":", "_") for choice in choices]
     for folder in folders if out is not None else ():
         check_place(folder)

@@ -124,10 +124,13 @@ def parse_capacity(text: str, peak_live_bytes: int) -> int:
 
 
 def load_scenario_operations(scenario: AllocationScenario) -> Operations:
-    """The stream of the scenario. Raises InputError where it cannot be had."""
+    """The stream of the scenario. Raises InputError where it cannot be had, or has nothing in it."""
     from sim.fragmentation.loading import load_operations
 
-    return load_operations(scenario.trace, scenario.source, dict(scenario.options))
+    operations = load_operations(scenario.trace, scenario.source, dict(scenario.options))
+    if not operations.count:
+        raise InputError("no allocations in", value=scenario.trace, expected="a stream of at least one")
+    return operations
 
 
 def load_allocation_scenario(

@@ -327,6 +327,8 @@ def finished(ax: Axes, legend: str | None) -> Axes:
     ax.grid(True, alpha=0.25)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+    if not ax.get_legend_handles_labels()[0]:  # nothing that would need one
+        return ax
     if legend == "below":
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=_LEGEND_COLUMNS, fontsize=8, frameon=False)
     elif legend is not None:
