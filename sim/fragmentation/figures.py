@@ -27,7 +27,7 @@ def bytes_over_operations(result: AllocationResult, ax: Axes) -> Axes:
     scale, unit = _size_unit(float(looks["held_bytes"].max(initial=1)))
     used = [name for name in _PARTS if looks[f"{name}_bytes"].any()]
     stack = [looks[f"{name}_bytes"] / scale for name in used]
-    nouns = {"live": "objects", "internal": "rounding", "reserved": "reserved for later", "metadata": "books"}
+    nouns = {"live": "objects", "internal": "never used", "reserved": "reserved for later", "metadata": "books"}
     colours = dict(zip(_PARTS, COLOURS, strict=False))
     ax.stackplot(
         looks["operation"], stack, labels=[nouns[name] for name in used], colors=[colours[name] for name in used], lw=0
@@ -77,12 +77,12 @@ def allocators_side_by_side(results: Sequence[AllocationResult], figure: Figure)
     left.set(xlabel="most held / most live bytes", yticks=at, yticklabels=labels, xlim=(0, 1.18 * max([1, *ratios])))
     left.invert_yaxis()
     _stack_losses(results, right, at)
-    return [finished(left, legend=None), finished(right, legend="lower right")]
+    return [finished(left, legend=None), finished(right, legend="above")]
 
 
 def _stack_losses(results: Sequence[AllocationResult], ax: Axes, at: np.ndarray) -> None:
     """Shares of the held bytes, mean over the looks."""
-    nouns = {"internal": "rounding", "reserved": "reserved for later", "metadata": "books", "holes": "holes"}
+    nouns = {"internal": "never used", "reserved": "reserved for later", "metadata": "books", "holes": "holes"}
     shares = [_losses(result) for result in results]
     start = np.zeros(len(results))
     for nth, (name, noun) in enumerate(nouns.items()):

@@ -127,7 +127,7 @@ def _why(summary: Mapping[str, float]) -> str:
     """Where most of what is held and not used goes."""
     lost = {
         "holes between allocations": summary.get("free_over_held", 0.0),
-        "rounding within allocations": summary.get("internal_fragmentation", 0.0),
+        "parts of allocations that are never used": summary.get("internal_fragmentation", 0.0),
         "memory reserved for later": summary.get("reserved_share", 0.0),
         "the allocator's own books": summary.get("metadata_share", 0.0),
     }

@@ -331,6 +331,8 @@ def finished(ax: Axes, legend: str | None) -> Axes:
         return ax
     if legend == "below":
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=_LEGEND_COLUMNS, fontsize=8, frameon=False)
+    elif legend == "above":
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=_LEGEND_COLUMNS, fontsize=8, frameon=False)
     elif legend is not None:
         ax.legend(loc=legend, fontsize=8, framealpha=0.9)
     return ax
