@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -21,6 +23,7 @@
 
 # %%
 import dataclasses
+import functools
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
@@ -30,8 +33,9 @@ import pandas as pd
 from sim.choice import Choice
 from sim.engines.prefix import replay_calls
 from sim.hierarchy import TierPlan
+from sim.running import run_loaded
+from sim.serving.kind import ServingKind
 from sim.serving.options import KvTier
-from sim.serving.running import run
 from sim.serving.scenario import load_calls, load_serving_scenario
 
 TARGET_FOUND = 0.33  # share of prompt tokens whose keys and values are found
@@ -118,6 +122,7 @@ def with_tier(name, size_gib):
 
 wanted = [(name, size) for name, sizes in tiers.items() for size in sizes]
 scenarios = [with_tier(name, size) for name, size in wanted]
+run = functools.partial(run_loaded, ServingKind())
 run(scenarios[0])
 with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
     results = list(pool.map(run, scenarios))

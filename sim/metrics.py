@@ -145,8 +145,14 @@ def standing(hit_ratio: float, base_line: float, optimum: float) -> dict[str, fl
 
 def declaration(name: str) -> Metric:
     """What the metric of this name in a summary is. Raises InputError for an unknown name, with the nearest."""
+    return declared(name, _by_name())
+
+
+def declared(name: str, known: Mapping[str, Metric]) -> Metric:
+    """One of these declarations, found by the name that its metric has in a summary. Raises InputError for an unknown
+    name, with the nearest.
+    """
     family = re.sub(r"^(tier|link)\.[^.]+\.", r"\1.{\1}.", name)
-    known = _by_name()
     if family not in known:
         raise InputError("unknown metric", value=name, candidates=known)
     return known[family]

@@ -7,16 +7,14 @@ gives way; so whoever acts at time t finds it in its state at t, and results do 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
 from numba.core.errors import NumbaError
 
-from sim.choice import Choice
 from sim.compiling import compiled, explained
 from sim.engines import block_cache as bc
 from sim.engines.event_devices import FIRST_WAITING
@@ -27,7 +25,6 @@ from sim.policy import Plugin
 
 if TYPE_CHECKING:
     from sim.profile import Profile
-    from sim.results import Beside, Result
     from sim.scenario import Scenario
     from sim.trace import Trace
 
@@ -267,83 +264,3 @@ def _default_interval_ns(hierarchy: Hierarchy, clients: int) -> float:
         round_ns = hierarchy.profile.unloaded_ns(hierarchy.tiers[-1], max(1, size)) + float(work.think_ns.mean())
         span_ns = round_ns * work.columns.block.size / clients
     return max(1.0, span_ns / _SAMPLES)
-
-
-def run(
-    scenario: str | Path,
-    overrides: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    out: str | Path | None = None,
-    progress: Progress | None = None,
-    beside: Beside | None = None,
-) -> Result:
-    """Run a scenario by name or path, with dotted overrides; where `out` is given, the results are saved there.
-
-    beside: what else is put there, see `sim.results.save`.
-    """
-    from sim.results import Result, check_place, save
-    from sim.scenario import load_scenario
-
-    resolved = load_scenario(scenario, overrides, seed)
-    if out is not None:
-        check_place(out)
-    result = Result.from_simulation(simulate(resolved, progress=progress))
-    return save(result, out, beside) if out is not None else result
-
-
-def compare(
-    scenario: str | Path,
-    policies: Iterable[str] = (),
-    tier: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    out: str | Path | None = None,
-    progress: Callable[[str], Progress | None] | None = None,
-    against: str | None = None,
-) -> list[Result]:
-    """Run a scenario once for each eviction policy, in the order asked for; by default for those it lists itself.
-
-    tier: change the policy of this caching tier only. progress: makes the progress callback of a policy's run. Where
-    `out` is given, each run is saved in a folder of that, named as the policy. against: a policy to measure all others
-    against; it and `belady` are run, too, and each summary says where its policy stands between them (`sim.metrics`).
-    """
-    from sim.choice import parse_choice
-    from sim.profile import load_profile
-    from sim.results import Result, check_place, save
-    from sim.scenario import load_scenario, load_workload, with_eviction
-
-    base = load_scenario(scenario, overrides, seed)
-    choices = [parse_choice(text) for text in (tuple(policies) or base.compare)]
-    if not choices:
-        raise InputError("no policies to compare", file=base.file, field="compare", expected="at least one policy")
-    asked = len(choices)
-    references = [parse_choice(text) for text in (against, "belady")] if against else []
-    for choice in references:
-        choices += [choice] if choice not in choices else []
-    variants = [with_eviction(base, choice, tier) for choice in choices]
-    for choice in choices if out is not None else ():
-        check_place(Path(out) / _folder_name(choice))
-    profile = load_profile(base.system, base.profile_overrides)
-    results = []
-    trace = load_workload(base, variants)
-    for choice, variant in zip(choices, variants, strict=True):
-        follow = progress(choice.label) if progress else None
-        simulation = simulate(variant, profile=profile, trace=trace, progress=follow)
-        result = Result.from_simulation(simulation, label=choice.label)
-        results.append(save(result, Path(out) / _folder_name(choice)) if out is not None else result)
-    if not references:
-        return results
-    hit_ratio = f"tier.{tier}.hit_ratio" if tier else "hit_ratio"
-    base_line, optimum = (results[choices.index(choice)].summary[hit_ratio] for choice in references)
-    return [_placed(result, result.summary[hit_ratio], base_line, optimum) for result in results[:asked]]
-
-
-def _placed(result: Result, hit_ratio: float, base_line: float, optimum: float) -> Result:
-    """The result, whose summary says also where it stands between two hit ratios."""
-    from sim.metrics import standing
-
-    return replace(result, summary={**result.summary, **standing(hit_ratio, base_line, optimum)})
-
-
-def _folder_name(choice: Choice) -> str:
-    return choice.label.replace(":", "_")

@@ -320,12 +320,13 @@ def test_explain_finds_the_trace_of_a_source(tmp_path, capsys, recwarn):
 
 
 def test_a_stream_of_nothing_is_refused(monkeypatch):
-    from sim.fragmentation import loading, running
+    from sim.fragmentation import loading
+    from sim.fragmentation.scenario import load_scenario_operations
 
     nothing = build_operations("nothing", [], [], [], [])
     monkeypatch.setattr(loading, "load_operations", lambda *arguments: nothing)
     with pytest.raises(InputError, match="no allocations in 'nothing'"):
-        running.run(AllocationScenario("nothing", "nothing", explain.parse_choice("paged")))
+        load_scenario_operations(AllocationScenario("nothing", "nothing", explain.parse_choice("paged")))
 
 
 def test_the_command_compares(tmp_path, capsys):

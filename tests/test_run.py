@@ -8,8 +8,9 @@ import yaml
 
 from sim.engines.flags import held_in
 from sim.errors import InputError
+from sim.running import compare, run
 from sim.scenario import load_scenario
-from sim.simulation import compare, run, simulate
+from sim.simulation import simulate
 
 SMALL = {
     "name": "small",

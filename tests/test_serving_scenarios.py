@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sim.errors import InputError
-from sim.serving.running import run
+from sim.running import run
 from sim.serving.scenario import check_serving_file, load_serving_scenario
 from sim.serving.simulation import simulate
 
@@ -31,7 +31,7 @@ def paged_vs_reserved(kind, **options):
 
 @compiled_only
 def test_the_chat_runs_and_its_shares_are_shares():
-    summary = run(load_serving_scenario("serving_chat", {"workload.parameters.requests": 200})).summary
+    summary = run("serving_chat", {"workload.parameters.requests": 200}).summary
     assert summary["completed"] == 200
     shares = {
         name: value for name, value in summary.items() if name.endswith(("_share", "utilisation", "occupancy_max"))

@@ -1,42 +1,38 @@
-"""`run` and `compare`: scenarios, their tables and figures. Those of other kinds are handed on."""
+"""`run` and `compare`: scenarios of every kind, their tables and figures."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.commands import output
 
 if TYPE_CHECKING:
-    from sim.results import Result
+    from sim.report.drawing import Drawing
+    from sim.saved_result import Beside, SavedResult
+    from sim.scenario_kind import Progress, ScenarioKind
+
+_MakeProgress = Callable[[str], "Progress | None"]
 
 
 def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None, as_json: bool) -> None:
     folder = _folder(scenario, out)
-    other = _other_kind(scenario)
-    if other:
-        other.run(scenario, overrides, seed, folder, as_json)
-        return
     from sim.report.drawing import Drawing
+    from sim.scenario_kind import kind_of
 
+    kind = kind_of(scenario)
     with Drawing() as drawing:
-        from sim.report.figures import needed, save_run_figures
-        from sim.simulation import run as run_scenario
-
-        def beside(result: Result, into: Path) -> AbstractContextManager:
-            return drawing.drawn(save_run_figures, needed(result), into.absolute())
+        from sim.running import run as run_scenario
 
         with output.progress(f"run {Path(scenario).stem}") as progress:
-            result = run_scenario(scenario, overrides, seed, folder, progress, beside)
+            result = run_scenario(scenario, overrides, seed, folder, progress, _figures(kind, drawing))
     if as_json:
         output.print_json({"summary": result.summary, "result": str(result.folder)})
         return
-    from sim.report.table import run_report
-
-    output.console().print(run_report(result))
+    output.console().print(kind.run_report(result))
     print(f"tables and figures: {result.folder}")
 
 
@@ -50,56 +46,67 @@ def compare(
     as_json: bool,
     against: str | None = None,
 ) -> None:
-    names = [name.strip() for name in (policies or "").split(",") if name.strip()]
-    folder = _folder(scenario, out, "-compare")
-    other = _other_kind(scenario)
-    if other:
-        other.compare(scenario, names, tier, overrides, seed, folder, as_json, against)
-        return
+    from sim.scenario_kind import kind_of
+
+    kind = kind_of(scenario)
+    loaded = kind.load(scenario, overrides, seed)
+    names = tuple(name.strip() for name in (policies or "").split(",") if name.strip())
+    compare_loaded(kind, loaded, names, _folder(scenario, out, "-compare"), as_json, tier, against)
+
+
+def compare_loaded(
+    kind: ScenarioKind,
+    scenario: Any,
+    policies: tuple[str, ...],
+    folder: Path,
+    as_json: bool,
+    tier: str | None = None,
+    against: str | None = None,
+) -> None:
+    """Compare, print and draw."""
     from sim.report.drawing import Drawing
 
     with Drawing() as drawing:
-        from sim.report.figures import needed, save_comparison_figure
-        from sim.simulation import compare as compare_policies
+        from sim import running
 
         with ExitStack() as bars:
-            progress = (lambda label: bars.enter_context(output.progress(label))) if sys.stderr.isatty() else None
-            results = compare_policies(scenario, names, tier, overrides, seed, folder, progress, against)
-        shown, figure = [needed(result) for result in results], folder.absolute() / "comparison.png"
-        with drawing.drawn(save_comparison_figure, shown, figure):
+            progress: _MakeProgress = lambda label: bars.enter_context(output.progress(label))  # noqa: E731
+            results = running.compare_loaded(
+                kind,
+                scenario,
+                policies,
+                tier,
+                folder,
+                progress if sys.stderr.isatty() else None,
+                against,
+                _figures(kind, drawing) if kind.draws_compared else None,
+            )
+        shown = [kind.needed(result) for result in results]
+        with drawing.drawn(kind.save_comparison_figure, shown, folder.absolute() / "comparison.png"):
             pass
     if as_json:
-        output.print_json({"policies": [{"policy": r.label, **r.summary} for r in results]})
+        output.print_json({kind.plural: [{kind.compared: result.label, **result.summary} for result in results]})
         return
-    from sim.report.table import comparison_report
-
-    output.console().print(comparison_report(results))
+    output.console().print(kind.comparison_report(results))
     if against:
         headings = ["policy", "hit ratio", f"fewer misses than {against}", "part of the way to belady"]
         output.console().print(output.table(headings, _standing(results)))
     print(f"tables and figures: {folder}")
 
 
-def _standing(results: list[Result]) -> list[list[str]]:
+def _figures(kind: ScenarioKind, drawing: Drawing) -> Beside:
+    """Draws a run's figures while its tables are written."""
+
+    def beside(result: SavedResult, into: Path) -> AbstractContextManager:
+        return drawing.drawn(kind.save_run_figures, kind.needed(result), into.absolute())
+
+    return beside
+
+
+def _standing(results: list[SavedResult]) -> list[list[str]]:
     """Where each policy stands between the one compared to and Belady's rule."""
     shown = ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady")
     return [[result.label, *(f"{result.summary[name]:.2%}" for name in shown)] for result in results]
-
-
-def _other_kind(scenario: str) -> ModuleType | None:
-    """The commands of a scenario that is none of a hierarchy's."""
-    from sim.scenario_files import kind_of
-
-    kind = kind_of(scenario)
-    if kind == "serving":
-        from sim.commands import serving
-
-        return serving
-    if kind == "allocation":
-        from sim.commands import allocations
-
-        return allocations
-    return None
 
 
 def _folder(scenario: str, out: str | None, suffix: str = "") -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.fragmentation import replaying as r
 from sim.hook_arguments import SYSTEM_CALLS
-from sim.metrics import HIGHER, LOWER, NEITHER, Metric
+from sim.metrics import HIGHER, LOWER, NEITHER, Metric, declared
 
 METRICS = (
     Metric("operations", "1", NEITHER, "calls of the stream: allocations, resizes, releases"),
@@ -61,6 +61,11 @@ METRICS = (
 )
 
 Looks = Mapping[str, np.ndarray]
+
+
+def declaration(name: str) -> Metric:
+    """What the metric of this name in a summary is. Raises InputError for an unknown name, with the nearest."""
+    return declared(name, {metric.name: metric for metric in METRICS})
 
 
 def summarise(totals: np.ndarray, sums: np.ndarray, objects: int, looks: Looks) -> dict[str, float | int]:

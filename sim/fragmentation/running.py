@@ -1,11 +1,10 @@
-"""Runs allocators on a stream of allocations and keeps what comes of it: one, or several side by side."""
+"""Runs an allocator on a stream of allocations and keeps what comes of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,10 +15,8 @@ from sim.fragmentation import replaying as r
 from sim.fragmentation.operations import ALLOCATE, RELEASE, Operations
 from sim.fragmentation.replay import Player, make_player
 from sim.fragmentation.results import AllocationResult
-from sim.fragmentation.scenario import AllocationScenario, Link, load_scenario_operations
+from sim.fragmentation.scenario import AllocationScenario, Link
 from sim.hook_arguments import SYSTEM_CALLS
-from sim.result_files import check_place
-from sim.saved_result import Beside
 
 Progress = Callable[[int, int], None]  # operations done, operations in all
 _MOST_RUNS_LOOKED_AT = 30_000_000  # in all looks together, which takes some seconds
@@ -27,44 +24,10 @@ _FEWEST_LOOKS = 24
 _MAP_ROWS = 512
 
 
-def run(
-    scenario: AllocationScenario,
-    out: str | Path | None = None,
-    progress: Progress | None = None,
-    beside: Beside | None = None,
+def replayed(
+    scenario: AllocationScenario, operations: Operations, label: str, progress: Progress | None = None
 ) -> AllocationResult:
-    """Replay the scenario's stream on its allocator; where `out` is given, the results are saved there.
-
-    beside: what else is put there, see `SavedResult.saved`. Raises InputError for bad input.
-    """
-    if out is not None:
-        check_place(out)
-    result = _result(scenario, load_scenario_operations(scenario), scenario.name, progress)
-    return result if out is None else result.saved(out, beside)
-
-
-def compare(
-    scenario: AllocationScenario,
-    choices: Sequence[Choice],
-    out: str | Path | None = None,
-    progress: Callable[[str], Progress | None] | None = None,
-    beside: Beside | None = None,
-) -> list[AllocationResult]:
-    """Each allocator on the same stream; where `out` is given, each is saved in a folder of that, named as it is."""
-    folders = [None if out is None else Path(out) / choice.label.replace(":", "_") for choice in choices]
-    for folder in folders if out is not None else ():
-        check_place(folder)
-    operations, results = load_scenario_operations(scenario), []
-    for choice, folder in zip(choices, folders, strict=True):
-        variant = replace(scenario, allocator=choice)
-        result = _result(variant, operations, choice.label, progress(choice.label) if progress else None)
-        results.append(result if folder is None else result.saved(folder, beside))
-    return results
-
-
-def _result(
-    scenario: AllocationScenario, operations: Operations, label: str, progress: Progress | None
-) -> AllocationResult:
+    """The scenario's stream on its allocator. Raises InputError where that does not take its parameters."""
     began = time.perf_counter()
     capacity_bytes = scenario.capacity_bytes(operations)
     player = player_of(scenario, operations, scenario.allocator)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.errors import InputError
-from sim.metrics import HIGHER, LOWER, NEITHER, Metric, ratio, time_mean
+from sim.metrics import HIGHER, LOWER, NEITHER, Metric, declared, ratio, time_mean
 from sim.serving.options import Slo
 from sim.serving.record import COMPLETED, ENGINE_PARTS, PARTS, REJECTED, ServingRun
 
@@ -191,11 +189,7 @@ METRICS = (
 
 def declaration(name: str) -> Metric:
     """What the metric of this name in a summary is. Raises InputError for an unknown name, with the nearest."""
-    family = re.sub(r"^(tier|link)\.[^.]+\.", r"\1.{\1}.", name)
-    known = _by_name()
-    if family not in known:
-        raise InputError("unknown metric", value=name, candidates=known)
-    return known[family]
+    return declared(name, _by_name())
 
 
 @functools.cache

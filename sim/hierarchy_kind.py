@@ -1,0 +1,104 @@
+"""Scenarios of a memory hierarchy, as one kind of several (`sim.scenario_kind`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sim.errors import InputError
+from sim.scenario_kind import Progress, ScenarioKind, Variant
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sim.metrics import Metric
+    from sim.results import Result
+    from sim.scenario import Scenario
+    from sim.trace import Trace
+
+
+class HierarchyKind(ScenarioKind):
+    """Block accesses served by tiers with eviction, admission, offload and prefetch policies."""
+
+    name = "hierarchy"
+
+    def load(
+        self, name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None
+    ) -> Scenario:
+        from sim.scenario import load_scenario
+
+        return load_scenario(name_or_path, overrides, seed)
+
+    def variants(self, scenario: Scenario, labels: Sequence[str], tier: str | None = None) -> list[Variant]:
+        from sim.choice import parse_choice
+        from sim.scenario import with_eviction
+
+        choices = [parse_choice(text) for text in (labels or scenario.compare)]
+        if not choices:
+            raise InputError("no policies to compare", file=scenario.file, field="compare", expected="at least one")
+        return [Variant(choice.label, with_eviction(scenario, choice, tier)) for choice in choices]
+
+    def inputs_key(self, scenario: Scenario) -> str:
+        needs = {need for plugin in scenario.plugins() for need in plugin.needs}
+        workload = scenario.workload
+        seed = None if workload.generator is None else scenario.seed if workload.seed is None else workload.seed
+        return json.dumps([asdict(workload), seed, sorted(needs)], sort_keys=True, default=str)
+
+    def inputs(self, scenario: Scenario, variants: Iterable[Scenario] = ()) -> Trace:
+        from sim.scenario import load_workload
+
+        return load_workload(scenario, variants)
+
+    def run(self, scenario: Scenario, inputs: Trace, label: str, progress: Progress | None = None) -> Result:
+        from sim.results import Result
+        from sim.simulation import simulate
+
+        return Result.from_simulation(simulate(scenario, trace=inputs, progress=progress), label)
+
+    def references(self, against: str) -> list[str]:
+        return [against, "belady"]
+
+    def placed(self, result: Result, references: Sequence[Result], tier: str | None) -> Result:
+        from sim.metrics import standing
+
+        name = f"tier.{tier}.hit_ratio" if tier else "hit_ratio"
+        hit_ratio, base_line, optimum = (one.summary[name] for one in (result, *references))
+        return replace(result, summary={**result.summary, **standing(hit_ratio, base_line, optimum)})
+
+    def result_class(self) -> type[Result]:
+        from sim.results import Result
+
+        return Result
+
+    def declaration(self, metric: str) -> Metric:
+        from sim.metrics import declaration
+
+        return declaration(metric)
+
+    def run_report(self, result: Result) -> RenderableType:
+        from sim.report.table import run_report
+
+        return run_report(result)
+
+    def comparison_report(self, results: Sequence[Result]) -> RenderableType:
+        from sim.report.table import comparison_report
+
+        return comparison_report(results)
+
+    def needed(self, result: Any) -> Result:
+        from sim.report.figures import needed
+
+        return needed(result)
+
+    def save_run_figures(self, result: Result, folder: Path) -> list[Path]:
+        from sim.report.figures import save_run_figures
+
+        return save_run_figures(result, folder)
+
+    def save_comparison_figure(self, results: Sequence[Result], path: Path) -> Path:
+        from sim.report.figures import save_comparison_figure
+
+        return save_comparison_figure(results, path)
