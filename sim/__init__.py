@@ -20,8 +20,10 @@ _PLACES = {
     "sim.running": ("run", "compare"),
     "sim.probing": ("probe", "probe_together"),
     "sim.traffic": ("Load",),
-    "sim.results": ("load_result", "Result"),
-    "sim.serving.results": ("load_serving_result", "ServingResult"),
+    "sim.result_set": ("load_result", "load_results", "ResultSet"),
+    "sim.results": ("Result",),
+    "sim.serving.results": ("ServingResult",),
+    "sim.fragmentation.results": ("AllocationResult",),
     "sim.fragmentation.source": ("AllocationSource",),
     "sim.fragmentation.operations": ("Operations", "build_operations"),
     "sim.policy": (

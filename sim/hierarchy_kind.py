@@ -24,6 +24,7 @@ class HierarchyKind(ScenarioKind):
     """Block accesses served by tiers with eviction, admission, offload and prefetch policies."""
 
     name = "hierarchy"
+    results = "memhier result"
 
     def load(
         self, name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None

@@ -28,6 +28,8 @@ _KINDS = {  # what a format begins with -> what reads such a folder
     "memhier result": "sim.results.load_result",
     "memhier serving": "sim.serving.results.load_serving_result",
     "memhier allocation": "sim.fragmentation.results.AllocationResult.load",
+    "memhier sweep": "sim.result_set.load_results",
+    "memhier study": "sim.result_set.load_results",
 }
 _LIBRARIES = ("numpy", "numba", "simpy", "pandas", "pyarrow")
 
@@ -95,7 +97,7 @@ def read_documents(folder: Path, tables: Iterable[str], format_: str) -> tuple[d
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise InputError(f"incomplete results: {', '.join(missing)} missing", file=folder)
-    documents = tuple(_read_json(folder / f"{name}.json") for name in DOCUMENTS)
+    documents = tuple(read_json(folder / f"{name}.json") for name in DOCUMENTS)
     if documents[DOCUMENTS.index("manifest")].get("format") != format_:
         raise InputError("not results of this version", file=folder / "manifest.json", expected=f"format {format_!r}")
     return documents
@@ -104,7 +106,7 @@ def read_documents(folder: Path, tables: Iterable[str], format_: str) -> tuple[d
 def format_of(folder: Path) -> str:
     """What kind and version of results a folder holds, '' where it holds none that can be read."""
     try:
-        return str(_read_json(folder / "manifest.json").get("format", ""))
+        return str(read_json(folder / "manifest.json").get("format", ""))
     except InputError:
         return ""
 
@@ -170,7 +172,8 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
         raise InputError(f"not a readable table: {' '.join(str(error).split())[:120]}", file=path) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON object. Raises InputError where it cannot be read, or is something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

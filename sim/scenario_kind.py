@@ -40,11 +40,12 @@ class Variant(NamedTuple):
 class ScenarioKind(ABC):
     """One kind of scenario.
 
-    name: of the kind; compared: what `compare` puts in place of each other, as a noun; plural: of that;
-    draws_compared: whether each compared run has figures of its own.
+    name: of the kind; results: what the `format` of its results begins with; compared: what `compare` puts in place of
+    each other, as a noun; plural: of that; draws_compared: whether each compared run has figures of its own.
     """
 
     name: ClassVar[str]
+    results: ClassVar[str]
     compared: ClassVar[str] = "policy"
     plural: ClassVar[str] = "policies"
     draws_compared: ClassVar[bool] = False
@@ -135,6 +136,11 @@ def kinds() -> tuple[ScenarioKind, ...]:
 def kind_of(name_or_path: str | Path) -> ScenarioKind:
     """What a scenario is one of. Raises InputError where it cannot be read."""
     return named(scenario_files.kind_of(name_or_path))
+
+
+def kind_of_format(format_: str) -> ScenarioKind | None:
+    """Of what kind of scenario results of this format are; None where they are of no run."""
+    return next((kind for kind in kinds() if format_.startswith(kind.results)), None)
 
 
 def with_seed(scenario: Any, seed: int) -> Any:

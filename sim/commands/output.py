@@ -1,13 +1,16 @@
-"""How commands print: documents, tables, and progress."""
+"""How commands print: tables for a person, a JSON document or CSV rows for a program, and progress."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,53 @@ from sim.errors import InputError
 
 _WIDTH = 160  # of tables in a file or a pipe
 _QUIET_SECONDS = 2.0  # what is done by then draws no progress
+
+
+class Form(Enum):
+    """In which form a command answers."""
+
+    TEXT, JSON, CSV = "text", "json", "csv"
+
+
+def form_of(as_json: bool, as_csv: bool) -> Form:
+    """What --json and --csv ask for. Raises InputError where both are given."""
+    if as_json and as_csv:
+        raise InputError("both --json and --csv", expected="one of them")
+    return Form.JSON if as_json else Form.CSV if as_csv else Form.TEXT
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command has found out. document: all of it; rows: its main table, all rows with the same keys in the same
+    order, units in their names; text: makes what a person sees, called if that is wanted; notes: lines below it.
+    """
+
+    document: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    text: Callable[[], Any]
+    notes: Sequence[str] = ()
+
+
+def show(answer: Answer, form: Form) -> None:
+    """Print the answer on stdout."""
+    if form is Form.JSON:
+        print_json(dict(answer.document))
+    elif form is Form.CSV:
+        print_csv(answer.rows)
+    else:
+        console().print(answer.text())
+        for note in answer.notes:
+            print(note)
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of RFC 4180 on stdout, names first; what is not a number is an empty cell."""
+    if not rows:
+        return
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _plain(value) for key, value in row.items()})
 
 
 def print_json(document: Any) -> None:

@@ -24,6 +24,7 @@ class AllocationKind(ScenarioKind):
     """Allocations, resizes and releases replayed on an allocator."""
 
     name = "allocation"
+    results = "memhier allocation"
     compared, plural = "allocator", "allocators"
     draws_compared = True
 

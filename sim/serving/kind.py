@@ -24,6 +24,7 @@ class ServingKind(ScenarioKind):
     """Calls of a language model served by engines with a tiered KV cache."""
 
     name = "serving"
+    results = "memhier serving"
 
     def load(
         self, name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None
