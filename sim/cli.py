@@ -43,6 +43,7 @@ _Option = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the reader (list readers).")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
+_Csv = Annotated[bool, typer.Option("--csv", help="The main table as CSV on stdout, and nothing else there.")]
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000  # imports make a million objects that stay; looking through them takes time
 
@@ -74,6 +75,25 @@ def compare(
     from sim.commands import scenarios
 
     scenarios.compare(scenario, policies, tier, _settings(set_), seed, out, json, against)
+
+
+@app.command()
+def diff(
+    was: Annotated[str, typer.Argument(metavar="A", help="A folder of results: of a run, a comparison or a sweep.")],
+    now: Annotated[str, typer.Argument(metavar="B", help="Another, whose runs are compared with those.")],
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Only these; with fewer tests, more of them can tell.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Show tiers' and links' metrics, too, and each pair.")] = False,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """What differs between two sets of results, in configuration and scores, and how sure that is."""
+    from sim.commands import diff as command
+    from sim.commands import output
+
+    form = output.form_of(json, csv)
+    output.show(command.diff(was, now, metrics, all_), form)
 
 
 @app.command()
