@@ -84,11 +84,12 @@ class ResultSet:
         return ResultSet(tuple(run for run in self.runs if run.kind.name == name), self.failed, 0, self.manifests)
 
     @functools.cached_property
-    def summary(self) -> pandas.DataFrame:
-        """A row a run: run, label, kind, scenario, seed, the varied fields, and every metric, its unit in its name."""
-        import pandas
-
-        rows = [
+    def rows(self) -> list[dict[str, Any]]:
+        """One a run: run, label, kind, scenario, seed, the varied fields, and every metric, its unit in its name; all
+        with the same keys, None where a run has no such metric.
+        """
+        metrics = dict.fromkeys(name for run in self.runs for name in run.result.summary)
+        return [
             {
                 "run": run.name,
                 "label": run.result.label,
@@ -96,11 +97,17 @@ class ResultSet:
                 "scenario": run.result.manifest["scenario"]["name"],
                 "seed": run.seed,
                 **{field: run.values.get(field) for field in self.fields},
-                **run.result.summary,
+                **{name: run.result.summary.get(name) for name in metrics},
             }
             for run in self.runs
         ]
-        return pandas.DataFrame(rows)
+
+    @functools.cached_property
+    def summary(self) -> pandas.DataFrame:
+        """`rows` as a table."""
+        import pandas
+
+        return pandas.DataFrame(self.rows)
 
     @functools.cached_property
     def metrics(self) -> pandas.DataFrame:
@@ -173,10 +180,35 @@ def _group_of(run: Run) -> str:
 
 def shared_label(runs: Sequence[Run]) -> str:
     """What to call runs that differ in their seed alone."""
-    first = runs[0]
-    if not first.values:
-        return first.result.label
-    return ", ".join(f"{field.rsplit('.', 1)[-1]} {value}" for field, value in first.values.items())
+    values = runs[0].values
+    return label_of(values, short_names(values)) or runs[0].result.label
+
+
+def short_names(fields: Iterable[str]) -> dict[str, str]:
+    """Dotted names by as few of their last parts as tell them apart."""
+    parts = {field: field.split(".") for field in fields}
+
+    def shared(field: str, count: int) -> bool:
+        return any(parts[other][-count:] == parts[field][-count:] for other in parts if other != field)
+
+    counts = {
+        field: next(n for n in range(1, len(parts[field]) + 1) if n == len(parts[field]) or not shared(field, n))
+        for field in parts
+    }
+    return {field: ".".join(parts[field][-counts[field] :]) for field in parts}
+
+
+def label_of(values: Mapping[str, Any], short: Mapping[str, str]) -> str:
+    """What to call a run with these values: 'capacity 5%, eviction lru'; '' where nothing varies."""
+    return ", ".join(f"{short[field]} {value_text(value)}" for field, value in values.items())
+
+
+def value_text(value: object) -> str:
+    """A value of a field in a few characters: a policy in a mapping as on a command line, a list with commas."""
+    if isinstance(value, Mapping):
+        named = [f"{key}={one}" for key, one in value.items() if key != "policy"]
+        return ":".join([str(value["policy"]), *named]) if "policy" in value else ",".join(named)
+    return ",".join(map(value_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def load_result(folder: str | Path) -> SavedResult:
