@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -27,6 +28,10 @@ class Form(Enum):
 
     TEXT, JSON, CSV = "text", "json", "csv"
 
+    @property
+    def is_for_a_person(self) -> bool:
+        return self is Form.TEXT
+
 
 def form_of(as_json: bool, as_csv: bool) -> Form:
     """What --json and --csv ask for. Raises InputError where both are given."""
@@ -38,35 +43,57 @@ def form_of(as_json: bool, as_csv: bool) -> Form:
 @dataclass(frozen=True)
 class Answer:
     """What a command has found out. document: all of it; rows: its main table, all rows with the same keys in the same
-    order, units in their names; text: makes what a person sees, called if that is wanted; notes: lines below it.
+    order, units in their names; text: makes what a person sees, called if that is wanted; None where the notes, lines
+    below it, say everything.
     """
 
-    document: Mapping[str, Any]
+    document: Any
     rows: Sequence[Mapping[str, Any]]
-    text: Callable[[], Any]
+    text: Callable[[], Any] | None = None
     notes: Sequence[str] = ()
 
 
 def show(answer: Answer, form: Form) -> None:
     """Print the answer on stdout."""
     if form is Form.JSON:
-        print_json(dict(answer.document))
+        print_json(answer.document)
     elif form is Form.CSV:
         print_csv(answer.rows)
     else:
-        console().print(answer.text())
-        for note in answer.notes:
-            print(note)
+        _print_text(answer)
+
+
+def _print_text(answer: Answer) -> None:
+    shown = console()
+    if answer.text is not None:
+        shown.print(answer.text(), markup=False)
+    for note in answer.notes:
+        for line in _wrapped(note, shown.width) if sys.stdout.isatty() else [note]:
+            print(line)
+
+
+def _wrapped(note: str, width: int) -> list[str]:
+    """Lines that fit, but for paths, which nobody could use in pieces."""
+    import textwrap
+
+    return textwrap.wrap(note, width, break_long_words=False, break_on_hyphens=False)
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of RFC 4180 on stdout, names first; what is not a number is an empty cell."""
+    """Rows of RFC 4180 on stdout, names first; NaN, infinity and None are empty cells, lists and mappings JSON."""
     if not rows:
         return
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _plain(value) for key, value in row.items()})
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+
+
+def _cell(value: Any) -> Any:
+    plain = _plain(value)
+    if isinstance(plain, bool | dict | list):
+        return json.dumps(plain, ensure_ascii=False)
+    return plain
 
 
 def print_json(document: Any) -> None:
@@ -75,7 +102,7 @@ def print_json(document: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
@@ -86,14 +113,21 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
+def aligned(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows, each with the keys of all; None for what one does not have."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
 def console():
-    """Where tables go."""
+    """Where tables go: as wide as the terminal, or as COLUMNS says."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    is_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(highlight=False, width=None if is_known else _WIDTH)
 
 
-def table(columns: list[str], rows: list[list[str]], title: str | None = None):
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None):
     """A table of text."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
