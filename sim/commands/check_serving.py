@@ -27,7 +27,8 @@ def check(
     if figure is not None:
         output.make_folder(Path(figure).absolute().parent)
     name = known_model(load_measured(folder).model) if model is None else model
-    with output.progress(f"check-serving {Path(folder).name}") as progress:
+    with output.live() as view:
+        progress = view.begin(f"check-serving {Path(folder).name}") if view else None
         found = check_serving(folder, system, name, kernels, arrivals, progress)
     if figure is not None:
         _save(found, Path(figure))

@@ -85,7 +85,7 @@ def get_trace(name: str) -> Answer:
     """The path of a trace, downloaded if it is not here yet."""
     from sim import catalog
 
-    with output.progress(f"download {name}") as progress:
+    with output.progress(f"download {name}", "bytes") as progress:
         path = catalog.get(name, progress)
     told = {"name": name, "path": str(path)}
     return Answer(told, [told], notes=[str(path)])

@@ -125,8 +125,8 @@ def _outcomes(result: ServingResult, plain: Mapping[str, Any]) -> dict[str, Outc
     from sim.serving.what_if import Outcome, enough_blocks_of, outcomes
 
     def run(changed: ServingScenario):
-        with output.progress("what if") as progress:
-            return simulate(changed, progress=progress)
+        with output.live() as view:
+            return simulate(changed, progress=view.begin("what if") if view else None)
 
     scenario = scenario_of(plain)
     profile = load_profile(scenario.system, scenario.profile_overrides)

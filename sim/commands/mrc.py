@@ -39,7 +39,7 @@ def mrc(
     if folder is not None:
         output.make_folder(folder)
     settings = {"ignore_object_size": ignore_object_size, "reader": reader, "seed": seed}
-    with output.progress(f"mrc {trace}") as progress:
+    with output.progress(f"mrc {trace}", "replays") as progress:
         curves = miss_ratio_curves(
             trace, names, asked, points, method, rate, **settings, workers=None, progress=progress
         )

@@ -7,20 +7,22 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sim.errors import InputError
 
+if TYPE_CHECKING:
+    from sim.commands.live import View
+
 _WIDTH = 160  # of tables in a file or a pipe
-_QUIET_SECONDS = 2.0  # what is done by then draws no progress
+_WORDS_OF_A_NUMBER, _WIDEST_NUMBER = 4, 24  # with its unit and a share behind it: 1.234 ms (12.3 %)
 
 
 class Form(Enum):
@@ -128,43 +130,48 @@ def console():
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None):
-    """A table of text."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+    """A table of text: its first column and numbers are kept whole, names fold, and sentences break between words."""
+    from sim.report.sheet import NAME, NUMBER, PROSE, Heading, Sheet
 
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for at, column in enumerate(columns):
-        made.add_column(column, overflow="fold", no_wrap=column == "name" or at == 0)
+    rows = [[str(cell) for cell in row] for row in rows]
+
+    def kind(at: int) -> str:
+        cells = [row[at] for row in rows]
+        if any(len(cell.split()) > _WORDS_OF_A_NUMBER for cell in cells):
+            return PROSE
+        return NAME if any(len(cell) > _WIDEST_NUMBER for cell in cells) else NUMBER
+
+    made = Sheet([Heading(column, kind(at), "left") for at, column in enumerate(columns)], title, gap=2)
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
+        made.add_row(*row)
     return made
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback `(done, total)` that draws a bar on stderr after a while; None where nobody would see it."""
+def live() -> Iterator[View | None]:
+    """A view of what will take long, on stderr; None where nobody would see it."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress
 
-    bar = Progress(console=Console(stderr=True), transient=True)
-    task = bar.add_task(what, total=None)
-    started = time.monotonic()
+    from sim.commands.live import View
 
-    def update(done: int, total: int) -> None:
-        if not bar.live.is_started and time.monotonic() - started > _QUIET_SECONDS:
-            bar.start()
-        bar.update(task, completed=done, total=total)
+    with View(Console(stderr=True, highlight=False)) as view:
+        yield view
 
-    try:
-        yield update
-    finally:
-        if bar.live.is_started:
-            with suppress(IndexError):  # it was interrupted while it started
-                bar.stop()
+
+@contextmanager
+def progress(what: str, parts: str = "requests") -> Iterator[Callable[[int, int], None] | None]:
+    """A callback `(done, total)` of one thing that will take long; None where nobody would see it."""
+    from sim.looks import Look
+
+    with live() as view:
+        if view is None:
+            yield None
+            return
+        take = view.begin(what)
+        yield lambda done, total: take(lambda: Look(done, total, parts))
 
 
 def make_folder(folder: Path) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +12,7 @@ from sim.commands.output import Answer
 if TYPE_CHECKING:
     from sim.report.drawing import Drawing
     from sim.saved_result import Beside, SavedResult
-    from sim.scenario_kind import Progress, ScenarioKind
-
-_MakeProgress = Callable[[str], "Progress | None"]
+    from sim.scenario_kind import ScenarioKind
 
 
 def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None) -> Answer:
@@ -29,7 +25,8 @@ def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | N
     with Drawing() as drawing:
         from sim.running import run as run_scenario
 
-        with output.progress(f"run {Path(scenario).stem}") as progress:
+        with output.live() as view:
+            progress = view.begin(f"run {Path(scenario).stem}") if view else None
             result = run_scenario(scenario, overrides, seed, folder, progress, _figures(kind, drawing))
     document = {"summary": result.summary, "result": str(result.folder)}
     notes = [f"tables and figures: {result.folder}"]
@@ -76,15 +73,14 @@ def compare_loaded(
     with Drawing() as drawing:
         from sim import running
 
-        with ExitStack() as bars:
-            progress: _MakeProgress = lambda label: bars.enter_context(output.progress(label))  # noqa: E731
+        with output.live() as view:
             results = running.compare_loaded(
                 kind,
                 scenario,
                 policies,
                 tier,
                 folder,
-                progress if sys.stderr.isatty() else None,
+                view.begin if view else None,
                 against,
                 _figures(kind, drawing) if kind.draws_compared else None,
             )
