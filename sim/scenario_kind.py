@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sim import scenario_files
 from sim.errors import InputError
+from sim.looks import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from sim.metrics import Metric
     from sim.saved_result import SavedResult
-
-Progress = Callable[[int, int], None]  # parts done, parts in all
 
 _PLACES = {  # kind -> where its class is
     "hierarchy": ("sim.hierarchy_kind", "HierarchyKind"),
