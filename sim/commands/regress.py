@@ -78,7 +78,7 @@ def _answer(findings: Sequence[Finding]) -> Answer:
 
     rows = [_row(one) for one in findings]
     better = any(one.status == IMPROVEMENT for one in findings)
-    notes = ["An improvement is not a regression, and is not taken over: --update would record it."] if better else []
+    notes = ["What got better is not taken over: --update would record it."] if better else []
     document = {"headline": headline(findings), "exit_code": _exit_code(findings), "findings": _with_changes(findings)}
     return Answer(document, rows, lambda: _text(findings), notes)
 
@@ -113,8 +113,7 @@ def _table(findings: Sequence[Finding]) -> RenderableType:
     from sim.regression.reports import change_text
     from sim.report.cells import plain_table
 
-    table = plain_table("run", "", "was", "is", "change", "tolerance", title="")
-    table.title = None
+    table = plain_table("run", "", "was", "is", "change", "tolerance")
     lines = []
     for one in findings:
         name = f"{one.scenario} {one.label} {one.metric}".replace("  ", " ").strip()
@@ -122,7 +121,7 @@ def _table(findings: Sequence[Finding]) -> RenderableType:
             lines.append(Text(f"{one.status}: {name}: {one.problem}"))
         else:
             table.add_row(name, one.status, f"{one.was:.5g}", f"{one.now:.5g}", change_text(one), one.tolerance)
-    return Group(*([table] if table.row_count else []), *lines)
+    return Group(*([table] if table.rows else []), *lines)
 
 
 def _inputs(scenario: str, changes: Sequence[Any]) -> RenderableType:
@@ -177,8 +176,7 @@ def _moves_text(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
     if not rows:
         return "no recorded value changes"
-    table = plain_table("run", "seed", "was", "is", title="")
-    table.title = None
+    table = plain_table("run", "seed", "was", "is")
     for row in rows:
         cells = ["-" if row[side] is None else f"{row[side]:.6g}" for side in ("was", "now")]
         table.add_row(f"{row['scenario']} {row['label']} {row['metric']}", str(row["seed"]), *cells)
