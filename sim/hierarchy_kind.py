@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.errors import InputError
-from sim.scenario_kind import Progress, ScenarioKind, Variant
+from sim.looks import Progress
+from sim.scenario_kind import ScenarioKind, Variant
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +26,7 @@ class HierarchyKind(ScenarioKind):
 
     name = "hierarchy"
     results = "memhier result"
+    headline = ("latency_mean_ns", "latency_p99_ns", "hit_ratio", "throughput_requests_per_s")
 
     def load(
         self, name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None
@@ -52,6 +54,21 @@ class HierarchyKind(ScenarioKind):
         from sim.scenario import load_workload
 
         return load_workload(scenario, variants)
+
+    def code_key(self, scenario: Scenario) -> str:
+        tiers = {
+            name: [tier.eviction.name, tier.admission.name, tier.offload.name, tier.allocator.name]
+            for name, tier in scenario.tiers.items()
+        }
+        workload = [scenario.workload.generator, scenario.workload.trace, scenario.workload.clients is None]
+        return json.dumps([scenario.system, dict(scenario.profile_overrides), tiers, scenario.prefetch.name, workload])
+
+    def digests(self, scenario: Scenario) -> dict[str, str]:
+        from sim.input_digests import of_plugins, of_profile, of_workload
+        from sim.profile import load_profile
+
+        profile = load_profile(scenario.system, scenario.profile_overrides)
+        return {**of_profile(profile), **of_plugins(scenario.plugins()), **of_workload(scenario.workload)}
 
     def run(self, scenario: Scenario, inputs: Trace, label: str, progress: Progress | None = None) -> Result:
         from sim.results import Result

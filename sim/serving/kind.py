@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.scenario_kind import Progress, ScenarioKind, Variant
+from sim.looks import Progress
+from sim.scenario_kind import ScenarioKind, Variant
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +26,7 @@ class ServingKind(ScenarioKind):
 
     name = "serving"
     results = "memhier serving"
+    headline = ("ttft_p99_ns", "tpot_p99_ns", "good_calls_per_s", "cost_usd_per_million_tokens")
 
     def load(
         self, name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None
@@ -50,6 +52,27 @@ class ServingKind(ScenarioKind):
         from sim.serving.scenario import load_calls
 
         return load_calls(scenario, variants)
+
+    def code_key(self, scenario: ServingScenario) -> str:
+        options = scenario.options
+        tiers = [[tier.name, tier.eviction.name, tier.admission.name, tier.offload.name] for tier in options.tiers]
+        engine = [options.scheduling.name, options.allocator.name, options.reservation]
+        return json.dumps([scenario.system, dict(scenario.profile_overrides), tiers, engine], default=str)
+
+    def digests(self, scenario: ServingScenario) -> dict[str, str]:
+        from sim.cost.calibration import load_calibration, load_gpu
+        from sim.input_digests import of_content, of_plugins, of_profile, of_workload
+        from sim.llm.models import load_model
+        from sim.profile import load_profile
+
+        return {
+            **of_profile(load_profile(scenario.system, scenario.profile_overrides)),
+            **of_plugins(scenario.plugins()),
+            **of_workload(scenario.workload),
+            **of_content("model", load_model(scenario.model)),
+            **of_content("gpu", load_gpu(scenario.gpu)),
+            **of_content("kernels", load_calibration(scenario.kernels)),
+        }
 
     def run(
         self, scenario: ServingScenario, inputs: Trace, label: str, progress: Progress | None = None
