@@ -21,6 +21,7 @@ _PLACES = {
     "sim.probing": ("probe", "probe_together"),
     "sim.traffic": ("Load",),
     "sim.sweep.sweeping": ("run_sweep",),
+    "sim.comparing": ("diff",),
     "sim.result_set": ("load_result", "load_results", "ResultSet"),
     "sim.results": ("Result",),
     "sim.serving.results": ("ServingResult",),

@@ -8,20 +8,20 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sim import scenario_files
 from sim.errors import InputError
+from sim.looks import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import RenderableType
 
     from sim.metrics import Metric
     from sim.saved_result import SavedResult
-
-Progress = Callable[[int, int], None]  # parts done, parts in all
 
 _PLACES = {  # kind -> where its class is
     "hierarchy": ("sim.hierarchy_kind", "HierarchyKind"),
@@ -106,6 +106,12 @@ class ScenarioKind(ABC):
         raise NotImplementedError
 
     # --- scoring and showing
+
+    def request_means(self, result: SavedResult) -> dict[str, np.ndarray]:
+        """The metrics that are means over requests, each with float64[n] what every request adds to it, in the order of
+        the trace; NaN of a request that the mean leaves out. Raises InputError where the results cannot be read.
+        """
+        return {}
 
     @abstractmethod
     def result_class(self) -> type[SavedResult]:

@@ -17,8 +17,8 @@ _BINS = 4  # of a field whose every value is another
 
 
 def effects(results: ResultSet, metric: str) -> dict[str, float]:
-    """Field -> eta squared, the sum of squares between its levels over that of all runs (Fisher's analysis of variance);
-    under SEEDS the share that lies within combinations.
+    """Field -> eta squared, the sum of squares between its levels over that of all runs (Fisher's analysis of
+    variance); under SEEDS the share that lies within combinations.
 
     Nothing where it cannot be told: fewer than two fields, runs that are too few, fields that vary together (only one
     field's part could be told), or a metric that does not differ.
@@ -42,7 +42,7 @@ def _key(value: Any) -> str:
 
 
 def _levels(values: Sequence[Any]) -> np.ndarray | None:
-    """int64[n] the level of each run; ranges of numbers where nearly every value is another; None where neither will do."""
+    """int64[n] the level of each run, or its bin where nearly every value is another; None where neither will do."""
     levels = _numbered([_key(value) for value in values])
     if values and len(values) >= _FEWEST_EACH * (levels.max() + 1):
         return levels
