@@ -1,4 +1,4 @@
-"""What came out of a sweep, for a terminal of 80 columns: combinations side by side, the best, and what matters most."""
+"""What came out of a sweep, for a terminal of 80 columns: combinations side by side, and what matters most."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sim import metrics as m
 from sim.metrics import Metric
-from sim.report.cells import COUNTS, DOLLARS, MEMORY, RATES, TIMES, Column, Shown, best_on_what, listed
+from sim.report.cells import DOLLARS, MEMORY, RATES, TIMES, Column, Shown, best_on_what, listed
 from sim.result_set import ResultSet, short_names, value_text
 from sim.sweep.effects import SEEDS, effects
 
@@ -27,6 +27,7 @@ _SCALES: Mapping[str, Mapping[str, float]] = {
     "$": DOLLARS,
     "1": {"": 1.0},
 }
+_SHORT_HEADING = 12
 _LEAST_TOLD = 0.005  # of a share of the differences
 
 
@@ -116,6 +117,8 @@ def _heading(column: Column) -> list[str]:
     name = column.shown.metric
     for unit in ("_ns", "_bytes", "_per_s"):
         name = name.removesuffix(unit)
+    if len(name) <= _SHORT_HEADING:
+        return [name, "", column.unit]
     words, half = name.split("_"), len(name) / 2
     cut = min(range(1, len(words) + 1), key=lambda at: abs(len("_".join(words[:at])) - half))
     return ["_".join(words[:cut]) + ("_" if cut < len(words) else ""), "_".join(words[cut:]), column.unit]
