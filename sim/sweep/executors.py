@@ -30,6 +30,7 @@ class Workers(ABC):
 
     def check(self, folder: Path) -> None:
         """Raises InputError where a worker does not see the folder."""
+        return None
 
     def renew(self) -> bool:
         """Another executor in place of one whose process ended; False where there is none."""
