@@ -154,6 +154,24 @@ def sweep(
 
 
 @app.command()
+def optimize(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's file, or the name of a shipped one.")],
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time [default: one a processor].", min=1)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that was begun.")] = False,
+    set_: _Set = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [default: results/STUDY].")] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Search for the best values of fields: several objectives, limits to keep to, and the front of what is best."""
+    from sim.commands import optimize as command
+    from sim.commands import output
+
+    form = output.form_of(json, csv)
+    command.optimize(study, _settings(set_), out, jobs, resume, form)
+
+
+@app.command()
 def replay(
     trace: _Trace,
     policy: Annotated[str, typer.Option(help="Eviction policy, such as lru or s3fifo:small_ratio=0.2.")] = "lru",

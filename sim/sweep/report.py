@@ -20,7 +20,7 @@ from sim.sweep.effects import SEEDS, effects
 _WIDTH = 80
 _MOST_ROWS = 40
 _MOST_VALUE = 24  # characters of a field's value
-_SCALES: Mapping[str, Mapping[str, float]] = {
+SCALES: Mapping[str, Mapping[str, float]] = {
     "ns": TIMES,
     "B": MEMORY,
     "1/s": RATES,
@@ -56,7 +56,7 @@ def _column(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> Column:
     """The metric's means in the largest unit in which one of them is 1 and more, each with its half interval."""
     values = [row[metric.name] for row in rows]
     finite = [abs(value) for value in values if math.isfinite(value)]
-    scales = _SCALES.get(metric.unit, {metric.unit: 1.0})
+    scales = SCALES.get(metric.unit, {metric.unit: 1.0})
     fitting = [unit for unit, scale in scales.items() if finite and max(finite) >= scale]
     unit = fitting[-1] if fitting else next(iter(scales))
     scale = scales[unit]
