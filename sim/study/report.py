@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from sim.metrics import Metric
 from sim.pareto import AT_MOST, Front
 from sim.report.cells import Column, Shown, column_of
 from sim.report.sheet import NAME, NUMBER, Heading, Sheet
 from sim.result_set import ResultSet, short_names, value_text
 from sim.sweep.report import SCALES
+
+if TYPE_CHECKING:
+    from sim.result_set import Run
 
 _MOST_ROWS = 40
 
@@ -26,7 +28,9 @@ def report(results: ResultSet, front: Front) -> RenderableType:
 
 def _table(results: ResultSet, front: Front) -> Sheet:
     shown = front.runs[:_MOST_ROWS]
-    columns = [_column(results.declaration(name), better, shown) for name, better in front.objectives.items()]
+    columns = [
+        _column(name, results.declaration(name).unit, better, shown) for name, better in front.objectives.items()
+    ]
     fields = short_names(results.fields)
     headings = [Heading("run", NAME, "left"), *(Heading(short, NAME, "left") for short in fields.values())]
     made = Sheet([*headings, *(Heading(f"{one.shown.heading}\n{one.unit}", NUMBER) for one in columns)])
@@ -36,11 +40,9 @@ def _table(results: ResultSet, front: Front) -> Sheet:
     return made
 
 
-def _column(metric: Metric, better: str, runs: Sequence[Any]) -> Column:
-    scales = SCALES.get(metric.unit, {metric.unit: 1.0})
-    return column_of(
-        Shown(metric.name, metric.name, scales, metric.name, better), [r.result.summary[metric.name] for r in runs]
-    )
+def _column(name: str, unit: str, better: str, runs: Sequence[Run]) -> Column:
+    shown = Shown(name, name, SCALES.get(unit, {unit: 1.0}), name, better)
+    return column_of(shown, [run.result.summary[name] for run in runs])
 
 
 def sentences(results: ResultSet, front: Front) -> list[str]:
