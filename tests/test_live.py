@@ -166,4 +166,4 @@ def test_an_interrupt_leaves_a_clean_terminal():
         os.close(ours)
     assert process.returncode == 130 and out == b""
     assert b"\x1b[?25h" in rest and rest.rindex(b"\x1b[?25h") > rest.rfind(b"\x1b[?25l")
-    assert rest.endswith(b"\x1b[?25hinterrupted") and b"Traceback" not in rest
+    assert rest.rstrip().endswith(b"\x1b[?25hinterrupted") and b"Traceback" not in rest
