@@ -7,7 +7,6 @@ nothing else, with --csv one table; progress is drawn on stderr, where that is a
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import warnings
@@ -17,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from sim.errors import InputError, InputErrors
+from sim.garbage import collect_rarely
 
 app = typer.Typer(
     help="A discrete-event simulator of memory hierarchies.",
@@ -44,8 +44,6 @@ _Option = Annotated[
 ]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
 _Csv = Annotated[bool, typer.Option("--csv", help="The main table as CSV on stdout, and nothing else there.")]
-
-_ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000  # imports make a million objects that stay; looking through them takes time
 
 
 @app.command()
@@ -408,7 +406,7 @@ def traces_get(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
+    collect_rarely()
     try:
         code = app(arguments, prog_name=_program(), standalone_mode=False)
         sys.stdout.flush()

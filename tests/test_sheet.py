@@ -88,4 +88,7 @@ def test_a_column_takes_any_numbers(values, scales, better):
 def test_the_best_is_marked_by_a_star_where_there_is_no_colour():
     column = column_of(Shown("mean", "mean_ns", TIMES, "mean"), [2e6, 1e6])
     lines = lines_of(side_by_side("policy", ["lru", "s3fifo"], [column]))
-    assert [line.rstrip() for line in lines if "lru" in line or "s3fifo" in line] == [" lru     2.000", " s3fifo 1.000*"]
+    assert [line.rstrip() for line in lines if "lru" in line or "s3fifo" in line] == [
+        " lru     2.000",
+        " s3fifo 1.000*",
+    ]

@@ -14,8 +14,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,7 +106,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, np.generic):
+    if hasattr(value, "dtype") and value.ndim == 0:  # a number of numpy's, which takes long to import
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sim.commands import output
 from sim.commands.output import Answer
+from sim.report.drawing import Drawing
 
 if TYPE_CHECKING:
-    from sim.report.drawing import Drawing
     from sim.saved_result import Beside, SavedResult
     from sim.scenario_kind import ScenarioKind
 
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None) -> Answer:
     """Run it and keep tables and figures. Raises InputError for bad input."""
     folder = _folder(scenario, out)
-    from sim.report.drawing import Drawing
-    from sim.scenario_kind import kind_of
-
-    kind = kind_of(scenario)
-    with Drawing() as drawing:
+    with Drawing() as drawing:  # first of all, as its process takes longer to start than anything here
         from sim.running import run as run_scenario
+        from sim.scenario_kind import kind_of
+
+        kind = kind_of(scenario)
 
         with output.live() as view:
             progress = view.begin(f"run {Path(scenario).stem}") if view else None
@@ -68,8 +67,6 @@ def compare_loaded(
     against: str | None = None,
 ) -> Answer:
     """Compare and draw."""
-    from sim.report.drawing import Drawing
-
     with Drawing() as drawing:
         from sim import running
 
