@@ -68,7 +68,7 @@ def _print_text(answer: Answer) -> None:
     if answer.text is not None:
         shown.print(answer.text(), markup=False)
     for note in answer.notes:
-        for line in _wrapped(note, shown.width) if sys.stdout.isatty() else [note]:
+        for line in _wrapped(note, shown.width) if _is_width_known() else [note]:
             print(line)
 
 
@@ -123,8 +123,11 @@ def console():
     """Where tables go: as wide as the terminal, or as COLUMNS says."""
     from rich.console import Console
 
-    is_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(highlight=False, width=None if is_known else _WIDTH)
+    return Console(highlight=False, width=None if _is_width_known() else _WIDTH)
+
+
+def _is_width_known() -> bool:
+    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None):
