@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,9 +113,16 @@ def _figures(kind: ScenarioKind, drawing: Drawing) -> Beside:
 
 
 def _standing(results: list[SavedResult]) -> list[list[str]]:
-    """Where each policy stands between the one compared to and Belady's rule."""
-    shown = ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady")
-    return [[result.label, *(f"{result.summary[name]:.2%}" for name in shown)] for result in results]
+    """Where each policy stands between the one compared to and Belady's rule, the best marked."""
+    from sim.metrics import HIGHER
+    from sim.report.cells import marked
+
+    columns = []
+    for name in ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady"):
+        values = [result.summary[name] for result in results]
+        texts = [f"{value:.2%}" if math.isfinite(value) else "-" for value in values]
+        columns.append(marked(texts, values, HIGHER))
+    return [list(row) for row in zip([result.label for result in results], *columns, strict=True)]
 
 
 def _folder(scenario: str, out: str | None, suffix: str = "") -> Path:
