@@ -70,7 +70,10 @@ def test_a_run_fits(kind, factor, results):
 @pytest.mark.parametrize("kind", ["hierarchy", "serving", "allocation"])
 def test_a_comparison_fits_and_marks_the_best(kind, factor, results):
     first, second = results[kind]
-    others = [relabelled(second, f"{LONG[:40]}{letter}", factor * scale) for letter, scale in zip("xyz", (1, 2, 3))]
+    others = [
+        relabelled(second, f"{LONG[:40]}{letter}", factor * scale)
+        for letter, scale in zip("xyz", (1, 2, 3), strict=True)
+    ]
     report = scenario_kind.named(kind).comparison_report([relabelled(first, "lru", factor * 1.5), *others])
     check(report)
     starred = [line for line in drawn(report, WIDTH).splitlines() if re.search(r"\d\*", line)]
