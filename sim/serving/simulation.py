@@ -7,7 +7,6 @@ time; those that share nothing do not wait for one another.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -160,12 +159,10 @@ def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> S
     engines = _engines(setup, servers, jumps)
     house = _House(env, setup, engines)
     monitor = _Monitor(env, house, _period_ns(setup), progress)
-    started = time.perf_counter()
     env.run()
     house.check_finished()
     monitor.look()
-    wall_seconds = time.perf_counter() - started
-    recorded = _recorded(setup, servers, house, monitor, wall_seconds)
+    recorded = _recorded(setup, servers, house, monitor)
     check_run(recorded)
     check_engines(house.engines)
     return recorded
@@ -475,7 +472,7 @@ class _Monitor:
 # --- the record ------------------------------------------------------------------------------------------------------
 
 
-def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor, wall_seconds: float) -> ServingRun:
+def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor) -> ServingRun:
     engines = house.engines
     first = engines[0]
     finish_ns = np.nanmax([e.clock[s.LAST_FINISH] for e in engines])
@@ -483,7 +480,7 @@ def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor, 
     traffic = np.sum([engine.network.traffic_bytes for engine in engines], axis=0)
     gaps = np.sum([engine.gaps for engine in engines], axis=0)
     total_ns = float(sum(int(engine.gap_total_ns[0]) for engine in engines))
-    facts = {**setup.facts, "wall_seconds": wall_seconds, "memory": setup.memory.__dict__, "seed": setup.seed}
+    facts = {**setup.facts, "memory": setup.memory.__dict__, "seed": setup.seed}
     return ServingRun(
         calls=_calls(setup, engines, house.replica_of),
         samples=monitor.samples(),
