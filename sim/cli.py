@@ -43,6 +43,7 @@ _Option = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the reader (list readers).")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
+_Csv = Annotated[bool, typer.Option("--csv", help="The main table as CSV on stdout, and nothing else there.")]
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000  # imports make a million objects that stay; looking through them takes time
 
@@ -293,6 +294,38 @@ def explain(
     from sim.commands import explain as command
 
     command.explain(result, request, what_if, scenario, trace, json)
+
+
+@app.command()
+def timeline(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of run, compare or alloc.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="NAME.json or NAME.json.gz [RESULT/timeline.json.gz].")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Draw from here on, such as 2.5ms.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar="TIME", help="Draw up to here.")] = None,
+    most: Annotated[
+        int, typer.Option(metavar="N", help="How many events at most; of more, a sample is drawn.")
+    ] = 200_000,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="What the tables hold alone; the run is not simulated again.")
+    ] = False,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The trace of the run, where that is a file.")
+    ] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """What happened when, as a trace for Perfetto: requests, transfers, evictions, devices and links in use."""
+    from sim.commands import output
+    from sim.commands import timeline as command
+
+    command.timeline(result, out, from_, to, most, recorded, scenario, trace, output.form_of(json, csv))
 
 
 @app.command("check-serving")
