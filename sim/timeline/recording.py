@@ -69,7 +69,7 @@ def recorded(
         if rebuilt.workload.trace is None:
             raise InputError("--trace is of a run of a trace; this one's requests were generated:", file=result.folder)
         rebuilt = dataclasses.replace(rebuilt, workload=dataclasses.replace(rebuilt.workload, trace=trace))
-    reader = _Reader(window, most)
+    reader = Reader(window, most)
     simulation = simulate(rebuilt, progress=progress, log=reader)
     _check_same(result, simulation)
     return reader.recording(simulation)
@@ -106,7 +106,7 @@ def _changed(result: Result, simulation: Simulation) -> str:
     return f" ({', '.join(changed)} changed)" if changed else ""
 
 
-class _Reader:
+class Reader:
     """Sorts the records of a log by the transfers that they are of (`sim.simulation.LogReader`)."""
 
     def __init__(self, window: Window, most: int):
