@@ -7,7 +7,7 @@ gives way; so whoever acts at time t finds it in its state at t, and results do 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,9 +18,10 @@ from numba.core.errors import NumbaError
 from sim.compiling import compiled, explained
 from sim.engines import block_cache as bc
 from sim.engines.event_devices import FIRST_WAITING
-from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
+from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, HITS, LOOKUPS, NO_REMOVE, USED
 from sim.errors import InputError
 from sim.hierarchy import Hierarchy, build
+from sim.looks import Look, Progress, compiles
 from sim.policy import Plugin
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 _FIRST_SPARE_BLOCKS = 1024
 _FIRST_LOG_RECORDS = 1 << 14
 _SAMPLES = 200  # of a run whose scenario does not say how often to look
-
-Progress = Callable[[int, int], None]  # requests answered, requests in all
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,8 @@ class _Monitor:
     """Looks at the hierarchy every so often, and once at the end.
 
     Columns: time_ns; requests_issued, requests_completed; tier.NAME.X for each caching tier and each X of
-    `block_cache.SAMPLED`; busy_ns.tier.NAME and busy_ns.link.NAME.up or .down, cumulative.
+    `block_cache.SAMPLED`; busy_ns.tier.NAME and busy_ns.link.NAME.up or .down, cumulative, and so are bytes.X and
+    wait_ns.X (of all that queued there) of each X of tier.NAME.read, tier.NAME.write, link.NAME.up and link.NAME.down.
     """
 
     def __init__(self, env: simpy.Environment, model: _Model, every_ns: float, progress: Progress | None):
@@ -172,6 +172,7 @@ class _Monitor:
         tiers = len(model.hierarchy.plans)
         self._levels: list[np.ndarray] = []
         self._others: list[tuple] = []
+        self._traffic: list[tuple[np.ndarray, np.ndarray]] = []
         self._scratch = np.zeros((tiers, len(bc.SAMPLED)), np.int64)
         self._sample = compiled(_plugins(model.engine), bc.sample, model.engine, self._scratch)
         env.process(self._run())
@@ -189,8 +190,16 @@ class _Monitor:
         issued, completed = int(engine.counts[bc.ISSUED]), int(engine.counts[bc.COMPLETED])
         busy = self.model.hierarchy.busy_ns(engine, self.env.now)
         self._others.append((self.env.now, issued, completed, busy))
+        self._traffic.append((engine.traffic.bytes.sum(axis=1), engine.traffic.wait_ns.copy()))
         if self.progress is not None:
-            self.progress(completed, engine.work.columns.block.size)
+            self.progress(self._so_far)
+
+    def _so_far(self) -> Look:
+        engine = self.model.engine
+        lookups, missed = int(engine.res.counts[0, LOOKUPS]), int(engine.res.counts[-1, HITS])
+        figures = {"hit ratio": f"{1 - missed / lookups:.1%}"} if lookups else {}
+        done, total = int(engine.counts[bc.COMPLETED]), engine.work.columns.block.size
+        return Look(done, total, simulated_ns=self.env.now, figures=figures)
 
     def samples(self) -> dict[str, np.ndarray]:
         hierarchy = self.model.hierarchy
@@ -206,6 +215,10 @@ class _Monitor:
                 columns[f"tier.{plan.name}.{name}"] = levels[:, level, at]
         for server in range(len(hierarchy.servers)):
             columns[f"busy_ns.{hierarchy.server_name(server)}"] = np.array([look[server] for look in busy])
+        moved, waited_ns = (np.array(looks) for looks in zip(*self._traffic, strict=True))
+        for at, column in enumerate(hierarchy.columns):
+            name = f"{column.part}.{column.name}.{column.direction}"
+            columns |= {f"bytes.{name}": moved[:, at], f"wait_ns.{name}": waited_ns[:, at]}
         return columns
 
 
@@ -268,6 +281,7 @@ def _simulate(
         log.begin(hierarchy)
     started = time.perf_counter()
     env = simpy.Environment()
+    compiles(progress, trace.n_requests)
     model = _Model(env, hierarchy, log)
     every_ns = scenario.monitor_every_ns or _default_interval_ns(hierarchy, scenario.workload.clients or 1)
     monitor = _Monitor(env, model, every_ns, progress)

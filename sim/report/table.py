@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sim import metrics, units
@@ -27,6 +26,7 @@ from sim.report.cells import (
     rate,
     side_by_side,
 )
+from sim.report.sheet import Sheet
 
 if TYPE_CHECKING:
     import pandas
@@ -72,15 +72,14 @@ def _timing(result: Result) -> str:
     return "simulated in detail: " + ", ".join(f"{name} by {model}" for name, model in detailed.items())
 
 
-def _latency_table(summary: Mapping[str, float]) -> Table:
-    table = plain_table("mean", "p50", "p90", "p99", "p99.9", "max", title="Latency")
+def _latency_table(summary: Mapping[str, float]) -> Sheet:
+    table = plain_table("mean", "p50", "p90", "p99", "p99.9", "max", title="Latency", names=0)
     names = ("mean", "p50", "p90", "p99", "p99_9", "max")
-    table.columns[0].justify = "right"
     table.add_row(*(units.format_time(summary[f"latency_{name}_ns"], 4) for name in names))
     return table
 
 
-def _tier_table(result: Result) -> Table:
+def _tier_table(result: Result) -> Sheet:
     table = plain_table(
         "tier", "lookups", "hits", "hit %", "evicted", "demoted", "read", "written", "busy %", "queue", title="Tiers"
     )
@@ -101,7 +100,7 @@ def _tier_table(result: Result) -> Table:
     return table
 
 
-def _allocation_table(result: Result) -> Table:
+def _allocation_table(result: Result) -> Sheet:
     table = plain_table(
         "tier",
         "capacity",

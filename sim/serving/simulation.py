@@ -7,8 +7,7 @@ time; those that share nothing do not wait for one another.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from sim.errors import InputError
 from sim.kernels.by_reference import by_reference
 from sim.kernels.compile import kernel
 from sim.llm.models import Model, load_model
+from sim.looks import Look, Progress, compiles
 from sim.policy import Plugin
 from sim.profile import Profile, load_profile
 from sim.serving import record as r
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 _SAMPLES = 200  # within the span of arrivals, of a run whose scenario does not say how often to look
 _MOST_SAMPLES = 4000  # beyond which a run that lasts long is looked at half as often
-
-Progress = Callable[[int, int], None]  # calls ended, calls in all
 
 
 @dataclass(frozen=True)
@@ -156,16 +154,15 @@ def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> S
     Raises InputError where a policy breaks a rule, and BrokenLaw where the simulator has.
     """
     env = simpy.Environment()
+    compiles(progress, setup.workload.arrival_ns.size)
     servers = _servers(setup)
     engines = _engines(setup, servers, jumps)
     house = _House(env, setup, engines)
     monitor = _Monitor(env, house, _period_ns(setup), progress)
-    started = time.perf_counter()
     env.run()
     house.check_finished()
     monitor.look()
-    wall_seconds = time.perf_counter() - started
-    recorded = _recorded(setup, servers, house, monitor, wall_seconds)
+    recorded = _recorded(setup, servers, house, monitor)
     check_run(recorded)
     check_engines(house.engines)
     return recorded
@@ -453,7 +450,15 @@ class _Monitor:
         self.times.append(self.env.now)
         self.looks.append([self._look_at(engine) for engine in self.house.engines])
         if self.progress is not None:
-            self.progress(self.house.ended, self.house.setup.workload.arrival_ns.size)
+            self.progress(self._so_far)
+
+    def _so_far(self) -> Look:
+        engines = self.house.engines
+        found = sum(int(engine.hit_tokens.sum()) for engine in engines)
+        computed = sum(int(engine.count[s.PROMPT_COMPUTED]) for engine in engines)
+        figures = {"prefix hits": f"{found / (found + computed):.1%}"} if found + computed else {}
+        total = self.house.setup.workload.arrival_ns.size
+        return Look(self.house.ended, total, simulated_ns=self.env.now, figures=figures)
 
     def samples(self) -> dict[str, np.ndarray]:
         """Columns as `record.ServingRun` has them."""
@@ -467,7 +472,7 @@ class _Monitor:
 # --- the record ------------------------------------------------------------------------------------------------------
 
 
-def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor, wall_seconds: float) -> ServingRun:
+def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor) -> ServingRun:
     engines = house.engines
     first = engines[0]
     finish_ns = np.nanmax([e.clock[s.LAST_FINISH] for e in engines])
@@ -475,7 +480,7 @@ def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor, 
     traffic = np.sum([engine.network.traffic_bytes for engine in engines], axis=0)
     gaps = np.sum([engine.gaps for engine in engines], axis=0)
     total_ns = float(sum(int(engine.gap_total_ns[0]) for engine in engines))
-    facts = {**setup.facts, "wall_seconds": wall_seconds, "memory": setup.memory.__dict__, "seed": setup.seed}
+    facts = {**setup.facts, "memory": setup.memory.__dict__, "seed": setup.seed}
     return ServingRun(
         calls=_calls(setup, engines, house.replica_of),
         samples=monitor.samples(),
