@@ -399,7 +399,7 @@ def timeline(
     json: _Json = False,
     csv: _Csv = False,
 ):
-    """What happened when, as a trace for Perfetto: requests, transfers, evictions, devices and links in use."""
+    """What happened when, as a trace for Perfetto: requests, iterations, transfers, evictions, what was in use."""
     from sim.commands import output
     from sim.commands import timeline as command
 

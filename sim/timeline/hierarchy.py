@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sim.results import Result
     from sim.timeline.recording import Recording
 
+_SECOND_NS = 1e9
 _PARTS = ("queue_ns", "device_ns", "link_ns", "wait_ns")
 _OF_STRETCH = ("hit_ratio",)  # columns of `tiers` that tell of the time since the sample before
 _UNITS = (("_bytes", "bytes"), ("_ns", "ns"), ("_blocks", "blocks"), ("_ratio", "share"), ("fragmentation", "share"))
@@ -21,22 +22,19 @@ _UNITS = (("_bytes", "bytes"), ("_ns", "ns"), ("_blocks", "blocks"), ("_ratio", 
 def picture_of(result: Result, window: Window, recording: Recording | None) -> Picture:
     """All that touches the window. recording: what the tables do not hold, where it is wanted."""
     requests, latency_ns = _requests(result, window)
-    samples = _samples(result, window)
+    samples, parts = _samples(result, window), _parts(result, window)
     moved = _Moved(recording) if recording is not None else None
     evictions = moved.evictions() if moved else {}
     groups = [Group("requests", events=tuple(requests))]
     if moved:
         groups.append(Group("transfers", events=tuple(moved.transfers())))
     for tier in result.tier_names:
-        counters, events = list(samples.get(tier, ())), list(evictions.get(tier, ()))
-        if moved:
-            counters += [in_window(one, window) for one in moved.busy(f"tier.{tier}")]
-            events += moved.servers("tier", tier)
-        if counters or events:
-            groups.append(Group(f"tier {tier}", tuple(counters), tuple(events)))
-    for link in result.manifest["links"] if moved else ():
-        counters = [in_window(one, window) for one in moved.busy(f"link.{link}.")]
-        groups.append(Group(f"link {link}", tuple(counters), tuple(moved.servers("link", link))))
+        counters = (*samples.get(tier, ()), *parts.get(f"tier.{tier}", ()))
+        events = (*evictions.get(tier, ()), *(moved.servers("tier", tier) if moved else ()))
+        groups.append(Group(f"tier {tier}", counters, events))
+    for link in result.manifest["links"]:
+        events = tuple(moved.servers("link", link)) if moved else ()
+        groups.append(Group(f"link {link}", tuple(parts.get(f"link.{link}", ())), events))
     ranked = {"request": latency_ns}
     every = {"transfer": recording.every, "eviction": recording.evictions_every} if recording else {}
     return Picture(tuple(groups), ranked, every, tuple(_notes(recording)))
@@ -53,7 +51,7 @@ def _ends_ns(result: Result) -> np.ndarray:
 
 def _notes(recording: Recording | None) -> list[str]:
     if recording is None:
-        return ["drawn from the tables of the results alone: without transfers, evictions and utilisation"]
+        return ["drawn from the tables of the results alone: without transfers and evictions"]
     return []
 
 
@@ -107,6 +105,28 @@ def _samples(result: Result, window: Window) -> dict[str, list[Counter]]:
             counters.append(in_window(Counter(name, unit_of(name), time_ns, values), window))
         found[of_tier] = [one for one in counters if one.values.size]
     return found
+
+
+def _parts(result: Result, window: Window) -> dict[str, list[Counter]]:
+    """By device and link, of each direction between samples: its bytes a second, the share of the time that it was
+    busy (of a device, both directions together), and how many waited there in the mean.
+    """
+    part = result.column("parts", "part")
+    columns = {name: result.column("parts", name) for name in ("time_ns", "bytes", "wait_ns", "busy_ns")}
+    found: dict[str, list[Counter]] = {}
+    for code, name in enumerate(part.names):
+        own = part.codes == code
+        of_part, _, way = name.rpartition(".")
+        counters = found.setdefault(of_part, [])
+        time_ns, so_far = columns["time_ns"][own], {what: column[own] for what, column in columns.items()}
+        when, bytes_per_ns = shares(time_ns, so_far["bytes"])
+        counters.append(Counter(f"{way} bytes a second", "bytes/s", when, bytes_per_ns * _SECOND_NS))
+        counters.append(Counter(f"{way} waiting", "transfers", *shares(time_ns, so_far["wait_ns"])))
+        busy = "busy" if of_part.startswith("tier.") else f"{way} busy"
+        if busy not in [one.name for one in counters]:
+            counters.append(Counter(busy, "share", *shares(time_ns, so_far["busy_ns"])))
+    clipped = {name: [in_window(one, window) for one in counters] for name, counters in found.items()}
+    return {name: [one for one in counters if one.values.size] for name, counters in clipped.items()}
 
 
 def unit_of(name: str) -> str:
@@ -217,18 +237,6 @@ class _Moved:
             rows = np.flatnonzero(gone["level"] == level)
             if rows.size:
                 found[tier] = [_evictions_of(gone, rows, self._hierarchy)]
-        return found
-
-    def busy(self, prefix: str) -> list[Counter]:
-        """How much of the time a server was busy, between samples."""
-        samples = self._recording.simulation.samples
-        found = []
-        for name, so_far in samples.items():
-            own = name.removeprefix("busy_ns.")
-            if own != name and (own == prefix or (own.startswith(prefix) and prefix.endswith("."))):
-                direction = own.removeprefix(prefix)
-                label = f"busy {direction}".strip()
-                found.append(Counter(label, "share", *shares(samples["time_ns"], so_far)))
         return found
 
 

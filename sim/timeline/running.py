@@ -43,7 +43,7 @@ def make_timeline(
 ) -> Timeline:
     """Write the timeline of a result.
 
-    most: events, at most; recorded_only: of what the tables hold, without simulating a run of a hierarchy again;
+    most: events, at most; recorded_only: of what the tables hold, without simulating the run again;
     scenario, trace: the files of that run, where it has any of its own.
 
     Raises InputError where the file cannot be written, nothing happens in the window, or the run cannot be had again.
@@ -94,13 +94,19 @@ def _picture(
             with _how_to_do_without():
                 recording = recorded(result, window, _RECORDS_AN_EVENT * most, scenario, trace, progress)
         return hierarchy.picture_of(result, window, recording), hierarchy.last_ns(result)
-    for name, given in (("--scenario", scenario), ("--trace", trace)):
-        if given is not None:
-            raise InputError(f"{name} is of runs of a hierarchy; these results are of {kind}:", file=result.folder)
     if kind == "serving":
         from sim.timeline import serving
 
-        return serving.picture_of(result, window), serving.last_ns(result)
+        log = None
+        if not recorded_only:
+            from sim.timeline.serving_log import logged
+
+            with _how_to_do_without():
+                log = logged(result, window, most, scenario, trace, progress)
+        return serving.picture_of(result, window, log), serving.last_ns(result)
+    for name, given in (("--scenario", scenario), ("--trace", trace)):
+        if given is not None:
+            raise InputError(f"{name} is of a run that is simulated again; these results are of {kind}:", value=given)
     from sim.timeline import allocation
 
     return allocation.picture_of(result, window), allocation.last_ns(result)
@@ -112,7 +118,7 @@ def _how_to_do_without() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        hint = "(transfers and evictions need the run simulated again; --recorded draws the tables alone)"
+        hint = "(what moved needs the run simulated again; --recorded draws the tables alone)"
         raise InputError(f"{error} {hint}") from error
 
 

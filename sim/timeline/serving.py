@@ -1,10 +1,10 @@
-"""The picture of a serving run: calls by the engine that served them, and what was sampled of engines, tiers and links.
-
-Single iterations, copies and evictions are not recorded, so that they are told by counters alone.
+"""The picture of a serving run: calls by engine, what was sampled of engines, tiers and links, and, simulated again,
+iterations, copies and preemptions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,25 +13,31 @@ from sim.timeline.picture import Counter, Events, Group, Inner, Picture, Told, W
 
 if TYPE_CHECKING:
     from sim.serving.results import ServingResult
+    from sim.timeline.serving_log import ServingLog
 
 _TIMES = ("arrival_ns", "first_scheduled_ns", "first_token_ns", "finish_ns")
 _STRETCHES = ("until first scheduled", "until first token", "until finished")
 _ARGS = ("input_tokens", "generated_tokens", "computed_tokens", "recomputed_tokens", "preemptions")
-_NOTE = "single iterations, copies between tiers and evictions are not recorded: counters tell of them"
+_TABLES_ALONE = "drawn from the tables of the results alone: without single iterations, copies and preemptions"
+_NO_EVICTIONS = "evictions are not drawn one by one: those that move a block down are copies (store, lower)"
 
 
-def picture_of(result: ServingResult, window: Window) -> Picture:
-    """All that touches the window."""
+def picture_of(result: ServingResult, window: Window, log: ServingLog | None) -> Picture:
+    """All that touches the window. log: what the tables do not hold, where it is wanted."""
     requests, latency_ns = _requests(result, window)
     time_ns = result.sampled("time_ns")[:, 0]
     groups = [Group("requests", events=tuple(requests))]
     for engine in range(result.manifest["replicas"]):
         counters = [in_window(one, window) for one in _of_engine(result, time_ns, engine)]
-        groups.append(Group(f"engine {engine}", tuple(one for one in counters if one.values.size)))
+        events = tuple(_doings(log, engine)) if log else ()
+        groups.append(Group(f"engine {engine}", tuple(one for one in counters if one.values.size), events))
+    if log:
+        groups.append(Group("copies", events=tuple(_copies(result, log))))
     parts = [in_window(one, window) for one in _of_parts(result, time_ns)]
     if parts:
         groups.append(Group("devices and links", tuple(one for one in parts if one.values.size)))
-    return Picture(tuple(groups), {"request": latency_ns}, notes=(_NOTE,))
+    every, note = (log.every, _NO_EVICTIONS) if log else ({}, _TABLES_ALONE)
+    return Picture(tuple(groups), {"request": latency_ns}, every, (note,))
 
 
 def last_ns(result: ServingResult) -> float:
@@ -122,6 +128,66 @@ def _of_parts(result: ServingResult, time_ns: np.ndarray) -> list[Counter]:
         if part in bandwidths:
             counters.append(Counter(f"{part} in use", "share", when, rate / bandwidths[part]))
     return counters
+
+
+# --- from the run simulated again ------------------------------------------------------------------------------------
+
+
+def _doings(log: ServingLog, engine: int) -> Iterator[Events]:
+    """Iterations and preemptions of one engine."""
+    from sim.serving.log import BLOCKS, CALL, END_NS, PREFILLS, SEQUENCES, START_NS, TOKENS
+
+    records = log.records["iteration"]
+    rows = np.flatnonzero(records[:, 0] == engine)
+    own = records[rows, 1:]
+
+    def iteration(at: int) -> Told:
+        tokens, sequences, prefills = (int(own[at, column]) for column in (TOKENS, SEQUENCES, PREFILLS))
+        name = "decode" if prefills == 0 else "prefill" if prefills == sequences else "prefill and decode"
+        return Told(name, {"tokens": tokens, "sequences": sequences, "prefills": prefills})
+
+    if rows.size:
+        start_ns, end_ns = whole_ns(own[:, START_NS]), whole_ns(own[:, END_NS])
+        yield Events("iteration", "iterations", start_ns, end_ns, rows, iteration)
+    preempted = log.records["preemption"]
+    places = np.flatnonzero(preempted[:, 0] == engine)
+    theirs = preempted[places, 1:]
+    if places.size:
+        time_ns = whole_ns(theirs[:, START_NS])
+        yield Events(
+            "preemption",
+            "preemptions",
+            time_ns,
+            time_ns,
+            places,
+            lambda at: Told("preemption", {"request": int(theirs[at, CALL]), "blocks": int(theirs[at, BLOCKS])}),
+            instants=True,
+        )
+
+
+def _copies(result: ServingResult, log: ServingLog) -> list[Events]:
+    """Slices from when a copy was asked for until its last block had come, by purpose and way."""
+    from sim.serving.log import BLOCKS, CALL, END_NS, PURPOSE, SOURCE, START_NS, TARGET
+    from sim.serving.network import PURPOSES
+
+    records = log.records["copy"][:, 1:]
+    ends = (*result.tier_names, "another engine")
+    ways = [tuple(row) for row in records[:, [PURPOSE, SOURCE, TARGET]].astype(int).tolist()]
+
+    def events_of(way: tuple[int, ...]) -> Events:
+        purpose, source, target = way
+        rows = np.flatnonzero([one == way for one in ways])
+        name = f"{PURPOSES[purpose]} {ends[source]} to {ends[target]}"
+        start_ns, end_ns = whole_ns(records[rows, START_NS]), whole_ns(records[rows, END_NS])
+
+        def told(at: int) -> Told:
+            blocks, call = int(records[rows[at], BLOCKS]), int(records[rows[at], CALL])
+            args = {"blocks": blocks, "bytes": blocks * result.manifest["block_bytes"]}
+            return Told(PURPOSES[purpose], args | ({"request": call} if call >= 0 else {}))
+
+        return Events("copy", name, start_ns, end_ns, rows, told)
+
+    return [events_of(way) for way in sorted(set(ways))]
 
 
 def _unit_of(name: str) -> str:
