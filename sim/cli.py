@@ -372,6 +372,38 @@ def explain(
     output.show(command.explain(result, request, what_if, scenario, trace), form)
 
 
+@app.command()
+def timeline(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of run, compare or alloc.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="NAME.json or NAME.json.gz [RESULT/timeline.json.gz].")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Draw from here on, such as 2.5ms.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar="TIME", help="Draw up to here.")] = None,
+    most: Annotated[
+        int, typer.Option(metavar="N", help="How many events at most; of more, a sample is drawn.")
+    ] = 200_000,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="What the tables hold alone; the run is not simulated again.")
+    ] = False,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The trace of the run, where that is a file.")
+    ] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """What happened when, as a trace for Perfetto: requests, iterations, transfers, evictions, what was in use."""
+    from sim.commands import output
+    from sim.commands import timeline as command
+
+    command.timeline(result, out, from_, to, most, recorded, scenario, trace, output.form_of(json, csv))
+
+
 @app.command("check-serving")
 def check_serving(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="requests.jsonl, meta.json, timeseries.csv.")],
