@@ -130,6 +130,28 @@ def regress(
 
 
 @app.command()
+def sweep(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's file, or the name of a shipped one.")],
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time [default: one a processor].", min=1)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Do what is missing of a sweep that was begun.")] = False,
+    executor: Annotated[str, typer.Option(help="Where runs are done: local or dask.")] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of Dask, such as tcp://127.0.0.1:8786.")
+    ] = None,
+    set_: _Set = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [default: results/SWEEP].")] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Run a scenario at many points: fields, policies and seeds that a file lists; compare what comes out."""
+    from sim.commands import output
+    from sim.commands import sweep as command
+
+    form = output.form_of(json, csv)
+    command.sweep(sweep, _settings(set_), out, jobs, resume, executor, scheduler, form)
+
+
+@app.command()
 def replay(
     trace: _Trace,
     policy: Annotated[str, typer.Option(help="Eviction policy, such as lru or s3fifo:small_ratio=0.2.")] = "lru",
