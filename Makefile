@@ -34,7 +34,7 @@ linkcheck: $(DOCS_STAMP)
 	$(SPHINX) -b linkcheck . docs/_build/linkcheck
 
 notebooks: $(STAMP)
-	$(BIN)/python -m pytest -n 0 -q --overwrite notebooks
+	$(BIN)/python docs/make_notebooks.py
 
 setup: $(STAMP)
 
