@@ -20,6 +20,7 @@ _PLACES = {
     "sim.running": ("run", "compare"),
     "sim.probing": ("probe", "probe_together"),
     "sim.traffic": ("Load",),
+    "sim.comparing": ("diff",),
     "sim.result_set": ("load_result", "load_results", "ResultSet"),
     "sim.results": ("Result",),
     "sim.serving.results": ("ServingResult",),

@@ -88,6 +88,50 @@ def compare(
 
 
 @app.command()
+def diff(
+    was: Annotated[str, typer.Argument(metavar="A", help="A folder of results: of a run, a comparison or a sweep.")],
+    now: Annotated[str, typer.Argument(metavar="B", help="Another, whose runs are compared with those.")],
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Only these; with fewer tests, more of them can tell.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Show tiers' and links' metrics, too, and each pair.")] = False,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """What differs between two sets of results, in configuration and scores, and how sure that is."""
+    from sim.commands import diff as command
+    from sim.commands import output
+
+    form = output.form_of(json, csv)
+    output.show(command.diff(was, now, metrics, all_), form)
+
+
+@app.command()
+def regress(
+    baselines: Annotated[
+        list[str], typer.Argument(metavar="BASELINE.yaml...", help="What is watched: scenarios, metrics, tolerances.")
+    ],
+    update: Annotated[bool, typer.Option("--update", help="Record the values as they are now.")] = False,
+    junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write JUnit XML, which CI systems read.")] = None,
+    markdown: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a table for a pull request or a job's summary.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="How many processes run scenarios.", min=1, max=1024)] = 1,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Run baselines and say what is worse than recorded: exit code 0 if nothing is, 1 if something is, 2 on errors."""
+    from sim.commands import output
+    from sim.commands import regress as command
+
+    form = output.form_of(json, csv)
+    answer, code = command.regress(baselines, update, junit, markdown, jobs)
+    output.show(answer, form)
+    command.report_errors(answer)
+    raise typer.Exit(code)
+
+
+@app.command()
 def replay(
     trace: _Trace,
     policy: Annotated[str, typer.Option(help="Eviction policy, such as lru or s3fifo:small_ratio=0.2.")] = "lru",

@@ -13,12 +13,15 @@ from sim.looks import Progress
 from sim.scenario_kind import ScenarioKind, Variant
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import RenderableType
 
     from sim.metrics import Metric
     from sim.results import Result
     from sim.scenario import Scenario
     from sim.trace import Trace
+
+_PARTS = ("latency", "queue", "device", "link", "wait")  # of a request's time, and the whole
 
 
 class HierarchyKind(ScenarioKind):
@@ -85,6 +88,14 @@ class HierarchyKind(ScenarioKind):
         name = f"tier.{tier}.hit_ratio" if tier else "hit_ratio"
         hit_ratio, base_line, optimum = (one.summary[name] for one in (result, *references))
         return replace(result, summary={**result.summary, **standing(hit_ratio, base_line, optimum)})
+
+    def request_means(self, result: Result) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        parts = {f"{part}_mean_ns": result.column("requests", f"{part}_ns").astype(float) for part in _PARTS}
+        served_by = result.column("requests", "served_by")
+        by_cache = np.array([name != result.tier_names[-1] for name in served_by.names], float)
+        return parts | {"hit_ratio": by_cache[served_by.codes]}
 
     def result_class(self) -> type[Result]:
         from sim.results import Result

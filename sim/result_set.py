@@ -145,22 +145,23 @@ class ResultSet:
         from sim.estimates import estimate
 
         wanted = list(metrics or dict.fromkeys(name for run in self.runs for name in run.result.summary))
-        groups: dict[str, list[Run]] = {}
-        for run in self.runs:
-            groups.setdefault(_group_of(run), []).append(run)
-        rows, short = [], short_names(self.fields)
-        for runs in groups.values():
+        rows = []
+        for runs in self.groups():
             first = runs[0]
-            row = {
-                "label": label_of(first.values, short) or first.result.label,
-                **{field: first.values.get(field) for field in self.fields},
-            }
+            row = {"label": shared_label(runs), **{field: first.values.get(field) for field in self.fields}}
             row["runs"] = len(runs)
             for name in wanted:
                 told = estimate([run.result.summary.get(name, float("nan")) for run in runs])
                 row |= {name: told.mean, f"{name}.low": told.low, f"{name}.high": told.high}
             rows.append(row)
         return pandas.DataFrame(rows)
+
+    def groups(self) -> list[tuple[Run, ...]]:
+        """Runs that differ in their seed alone, together."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(_group_of(run), []).append(run)
+        return [tuple(runs) for runs in found.values()]
 
     def declaration(self, metric: str) -> Metric:
         """What a metric of these runs means. Raises InputError where none of them has it, with the nearest."""
@@ -175,6 +176,12 @@ def _group_of(run: Run) -> str:
     """What runs that differ in their seed alone have in common."""
     told = dict(run.values) or run.result.label
     return json.dumps([run.kind.name, run.result.manifest["scenario"]["name"], told], sort_keys=True, default=str)
+
+
+def shared_label(runs: Sequence[Run]) -> str:
+    """What to call runs that differ in their seed alone."""
+    first = runs[0]
+    return label_of(first.values, short_names(first.values)) or first.result.label
 
 
 def short_names(fields: Iterable[str]) -> dict[str, str]:

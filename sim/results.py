@@ -1,8 +1,8 @@
 """What a run leaves: tables and a summary, in memory or as a folder of Parquet and JSON.
 
-A folder holds `requests.parquet` (a row a request), `tiers.parquet` (a row a caching tier and sample), `summary.json`
-(metric name to value), `manifest.json` (what made them) and `timing.json` (how long it took, the one file that differs
-between two runs of the same inputs). It appears whole or not at all, with whatever was asked for beside them: the
+A folder holds `requests.parquet` (a row a request), `tiers.parquet` (a row a caching tier and sample), `parts.parquet`
+(a row a direction of a device or link and sample), `summary.json` (metric name to value), `manifest.json` (what made
+them) and `timing.json` (how long it took, the one file that differs between two runs of the same inputs). It appears whole or not at all, with whatever was asked for beside them: the
 command line adds figures.
 """
 
@@ -37,8 +37,8 @@ class Result(SavedResult):
     summary: see `sim.metrics`; requests and tiers: pandas tables, read when first used.
     """
 
-    FORMAT: ClassVar[str] = "memhier result 2"
-    TABLES: ClassVar[tuple[str, ...]] = ("requests", "tiers")
+    FORMAT: ClassVar[str] = "memhier result 3"
+    TABLES: ClassVar[tuple[str, ...]] = ("requests", "tiers", "parts")
 
     @classmethod
     def from_simulation(cls, simulation: Simulation, label: str | None = None) -> Result:
@@ -47,7 +47,11 @@ class Result(SavedResult):
             summary=metrics.summarise(simulation),
             manifest=_manifest(simulation, label or simulation.scenario.name),
             timing={"wall_seconds": simulation.wall_seconds},
-            columns={"requests": _request_columns(simulation), "tiers": _tier_columns(simulation)},
+            columns={
+                "requests": _request_columns(simulation),
+                "tiers": _tier_columns(simulation),
+                "parts": _part_columns(simulation),
+            },
         )
 
     @property
@@ -64,6 +68,13 @@ class Result(SavedResult):
     def tiers(self) -> pandas.DataFrame:
         """A row a caching tier and sample: time_ns, tier, its state then, hit_ratio since the sample before."""
         return self.table("tiers").to_pandas()
+
+    @functools.cached_property
+    def parts(self) -> pandas.DataFrame:
+        """A row a direction of a device or link and sample: time_ns, part ('tier.dram.read', 'link.pcie.up'), and so
+        far: bytes, wait_ns (of all that queued there), busy_ns (of a device, both directions together).
+        """
+        return self.table("parts").to_pandas()
 
 
 def save(result: Result, folder: str | Path, beside: Beside | None = None) -> Result:
@@ -95,6 +106,25 @@ def _tier_columns(simulation: Simulation) -> Columns:
     columns: dict[str, Any] = {name: np.concatenate([one[name] for one in per_tier]) for name in names}
     rows = len(samples["time_ns"])
     return {"tier": Coded(np.repeat(np.arange(len(tiers), dtype=np.int8), rows), tiers), **columns}
+
+
+def _part_columns(simulation: Simulation) -> Columns:
+    """Samples of all directions of devices and links, one after the other; what was counted up to each."""
+    samples = simulation.samples
+    names = tuple(name.removeprefix("bytes.") for name in samples if name.startswith("bytes."))
+    rows = len(samples["time_ns"])
+
+    def of_all(what: str) -> np.ndarray:
+        return np.concatenate([samples[f"{what}.{name}"] for name in names])
+
+    busy_ns = [samples[f"busy_ns.{name if name.startswith('link.') else name.rpartition('.')[0]}"] for name in names]
+    return {
+        "part": Coded(np.repeat(np.arange(len(names), dtype=np.int16), rows), names),
+        "time_ns": np.tile(samples["time_ns"], len(names)),
+        "bytes": of_all("bytes"),
+        "wait_ns": of_all("wait_ns"),
+        "busy_ns": np.concatenate(busy_ns),
+    }
 
 
 def _samples_of(samples: Mapping[str, np.ndarray], tier: str) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from sim.errors import InputError
 from sim.looks import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import RenderableType
 
     from sim.metrics import Metric
@@ -105,6 +106,12 @@ class ScenarioKind(ABC):
         raise NotImplementedError
 
     # --- scoring and showing
+
+    def request_means(self, result: SavedResult) -> dict[str, np.ndarray]:
+        """The metrics that are means over requests, each with float64[n] what every request adds to it, in the order of
+        the trace; NaN of a request that the mean leaves out. Raises InputError where the results cannot be read.
+        """
+        return {}
 
     @abstractmethod
     def result_class(self) -> type[SavedResult]:

@@ -135,7 +135,8 @@ class _Monitor:
     """Looks at the hierarchy every so often, and once at the end.
 
     Columns: time_ns; requests_issued, requests_completed; tier.NAME.X for each caching tier and each X of
-    `block_cache.SAMPLED`; busy_ns.tier.NAME and busy_ns.link.NAME.up or .down, cumulative.
+    `block_cache.SAMPLED`; busy_ns.tier.NAME and busy_ns.link.NAME.up or .down, cumulative, and so are bytes.X and
+    wait_ns.X (of all that queued there) of each X of tier.NAME.read, tier.NAME.write, link.NAME.up and link.NAME.down.
     """
 
     def __init__(self, env: simpy.Environment, model: _Model, every_ns: float, progress: Progress | None):
@@ -143,6 +144,7 @@ class _Monitor:
         tiers = len(model.hierarchy.plans)
         self._levels: list[np.ndarray] = []
         self._others: list[tuple] = []
+        self._traffic: list[tuple[np.ndarray, np.ndarray]] = []
         self._scratch = np.zeros((tiers, len(bc.SAMPLED)), np.int64)
         self._sample = compiled(_plugins(model.engine), bc.sample, model.engine, self._scratch)
         env.process(self._run())
@@ -160,6 +162,7 @@ class _Monitor:
         issued, completed = int(engine.counts[bc.ISSUED]), int(engine.counts[bc.COMPLETED])
         busy = self.model.hierarchy.busy_ns(engine, self.env.now)
         self._others.append((self.env.now, issued, completed, busy))
+        self._traffic.append((engine.traffic.bytes.sum(axis=1), engine.traffic.wait_ns.copy()))
         if self.progress is not None:
             self.progress(self._so_far)
 
@@ -184,6 +187,10 @@ class _Monitor:
                 columns[f"tier.{plan.name}.{name}"] = levels[:, level, at]
         for server in range(len(hierarchy.servers)):
             columns[f"busy_ns.{hierarchy.server_name(server)}"] = np.array([look[server] for look in busy])
+        moved, waited_ns = (np.array(looks) for looks in zip(*self._traffic, strict=True))
+        for at, column in enumerate(hierarchy.columns):
+            name = f"{column.part}.{column.name}.{column.direction}"
+            columns |= {f"bytes.{name}": moved[:, at], f"wait_ns.{name}": waited_ns[:, at]}
         return columns
 
 

@@ -19,7 +19,7 @@ from sim.report.table import comparison_report, explain, run_report
 from sim.results import Coded, Result, load_result, save
 from tests.test_metrics import runs  # noqa: F401
 
-FILES = {"requests.parquet", "tiers.parquet", "summary.json", "manifest.json", "timing.json"}
+FILES = {"requests.parquet", "tiers.parquet", "parts.parquet", "summary.json", "manifest.json", "timing.json"}
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,18 @@ def test_tables_agree_with_the_summary(result):
     assert {tier: int(served[tier]) for tier in served.index} == {
         tier: summary[f"tier.{tier}.hits"] for tier in result.tier_names
     }
+    last = result.parts.groupby("part", observed=True).last()
+    for part, told in last.iterrows():
+        kind, name, way = part.split(".")
+        assert told["bytes"] == summary[f"{kind}.{name}.{way}_bytes"]
+    assert set(last.index) == {f"tier.{tier}.{way}" for tier in result.tier_names for way in ("read", "write")} | {
+        f"link.{link}.{way}" for link in result.manifest["links"] for way in ("up", "down")
+    }
+    span_ns = summary["duration_s"] * 1e9
+    for link in result.manifest["links"]:
+        waited_ns = sum(last.loc[f"link.{link}.{way}", "wait_ns"] for way in ("up", "down"))
+        assert waited_ns / span_ns == pytest.approx(summary[f"link.{link}.queue_length_mean"])
+        assert last.loc[f"link.{link}.up", "busy_ns"] / span_ns == pytest.approx(summary[f"link.{link}.up_utilisation"])
     hbm = tiers[tiers["tier"] == "hbm"]
     assert hbm["used_bytes"].max() == summary["tier.hbm.occupancy_max_bytes"]
     assert hbm["hits"].iloc[-1] == summary["tier.hbm.hits"]

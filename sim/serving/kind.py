@@ -13,6 +13,7 @@ from sim.looks import Progress
 from sim.scenario_kind import ScenarioKind, Variant
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import RenderableType
 
     from sim.metrics import Metric
@@ -98,8 +99,26 @@ class ServingKind(ScenarioKind):
             ),
             profile=load_profile(scenario.system, scenario.profile_overrides),
             shared=scenario.cluster.shared,
+            policies=scenario.policy_digests(),
             wall_seconds=time.perf_counter() - began,
         )
+
+    def request_means(self, result: ServingResult) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        from sim.serving import metrics
+        from sim.serving.record import PARTS
+
+        done = result.completed()
+        columns = ("arrival_ns", "first_token_ns", "finish_ns", "generated_tokens", *PARTS)
+        calls = {name: result.column("requests", name) for name in columns}
+        told = {name.replace("_ns", "_mean_ns"): calls[name] for name in PARTS}
+        told |= {
+            "ttft_mean_ns": metrics.ttft_ns(calls),
+            "tpot_mean_ns": metrics.tpot_ns(calls),
+            "latency_mean_ns": metrics.latency_ns(calls),
+        }
+        return {name: np.where(done, values, np.nan) for name, values in told.items() if name in result.summary}
 
     def result_class(self) -> type[ServingResult]:
         from sim.serving.results import ServingResult

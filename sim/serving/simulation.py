@@ -7,7 +7,6 @@ time; those that share nothing do not wait for one another.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
