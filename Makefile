@@ -27,8 +27,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/streaming.py
 
 docs: $(DOCS_STAMP)
-	$(SPHINX) -b html . docs/_build
-	@echo "the guide: docs/_build/index.html"
+	$(SPHINX) -b html . docs/_build/html
+	@echo "the guide: docs/_build/html/index.html"
 
 linkcheck: $(DOCS_STAMP)
 	$(SPHINX) -b linkcheck . docs/_build/linkcheck
