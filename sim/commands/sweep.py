@@ -42,6 +42,7 @@ def sweep(
     from sim.sweep.sweeping import run_plan
 
     workers = workers_of(executor, jobs, scheduler)
+    workers.begin()
     plan = plan_of(load_sweep(name_or_path, overrides))
     folder = Path(out) if out is not None else Path("results") / plan.sweep.name
     try:

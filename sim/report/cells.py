@@ -122,6 +122,16 @@ def _places(values: Sequence[float], scale: float, is_share: bool) -> int:
     return min(3, max(0, 3 - math.floor(math.log10(most / scale))))
 
 
+def marked(texts: Sequence[str], values: Sequence[float | None], better: str = metrics.LOWER) -> list[str]:
+    """The texts, a star behind those of the best value; behind none where there is nothing to choose from."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if len(set(known)) < 2:
+        return list(texts)
+    best = (max if better == metrics.HIGHER else min)(known)
+    best_text = texts[list(values).index(best)]
+    return [f"{text}*" if text == best_text else text for text in texts]
+
+
 def side_by_side(heading: str, labels: Sequence[str], columns: Sequence[Column]) -> Sheet:
     """A row a run, the best of each column marked."""
     table = Sheet([Heading(heading, NAME, "left"), *(Heading(f"{one.shown.heading} \n{one.unit} ") for one in columns)])

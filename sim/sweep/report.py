@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ SCALES: Mapping[str, Mapping[str, float]] = {
     "1": {"": 1.0},
 }
 _SHORT_HEADING = 12
+_BETWEEN = 3  # characters between columns
 _LEAST_TOLD = 0.005  # of a share of the differences
 
 
@@ -41,8 +43,10 @@ def report(results: ResultSet, metrics: Sequence[str]) -> RenderableType:
     parts: list[RenderableType] = [_table(results, rows, shown, kept)]
     seeds = max(row["runs"] for row in rows)
     notes = [note] if note else []
+    if len(kept) < len(columns):
+        notes.append(f"Not shown: {listed([column.shown.metric for column in columns[len(kept) :]])}.")
     if len(rows) > 1:
-        notes.append(best_on_what([row["label"] for row in rows], columns))
+        notes.append(best_on_what([row["label"] for row in rows], kept))
     if seeds > 1:
         notes.append(f"Means of {seeds} seeds, with the half width of their 95 % confidence interval.")
     matters = _matters(results, declared[0])
@@ -100,28 +104,36 @@ def _shown(rows: Sequence[Mapping[str, Any]], first: Metric) -> tuple[list[int],
 def _that_fit(results: ResultSet, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[Column]:
     """As many columns as there is room for beside the fields, one at least."""
     short = short_names(results.fields)
-    taken = sum(
-        max([len(short[field]), *(len(_value(row, field)) for row in rows)]) + 2 for field in results.fields
-    ) or max(len(row["label"]) for row in rows)
-    kept = []
+    cells = [[*_lines(short[field]), *(_value(row, field) for row in rows)] for field in results.fields]
+    taken = sum(_wide(texts) for texts in cells or [[row["label"] for row in rows]])
+    kept: list[Column] = []
     for column in columns:
-        taken += max([len(line) for line in _heading(column)] + [len(text) + 1 for text in column.texts]) + 2
+        taken += _wide([*_heading(column), *(f"{text}*" for text in column.texts)])
         if kept and taken > _WIDTH:
             break
         kept.append(column)
     return kept
 
 
+def _wide(texts: Iterable[str]) -> int:
+    return max(len(text) for text in texts) + _BETWEEN
+
+
 def _heading(column: Column) -> list[str]:
-    """Its name in two lines, without the unit that it ends with, which is the third."""
+    """Its name without the unit that it ends with, which is the last line."""
     name = column.shown.metric
     for unit in ("_ns", "_bytes", "_per_s"):
         name = name.removesuffix(unit)
-    if len(name) <= _SHORT_HEADING:
-        return [name, "", column.unit]
-    words, half = name.split("_"), len(name) / 2
-    cut = min(range(1, len(words) + 1), key=lambda at: abs(len("_".join(words[:at])) - half))
-    return ["_".join(words[:cut]) + ("_" if cut < len(words) else ""), "_".join(words[cut:]), column.unit]
+    return [*_lines(name), column.unit]
+
+
+def _lines(name: str) -> list[str]:
+    """A name in two lines, where it is long and has parts."""
+    parts = re.split(r"(?<=[_.])", name)
+    if len(name) <= _SHORT_HEADING or len(parts) == 1:
+        return [name]
+    cut = min(range(1, len(parts)), key=lambda at: abs(2 * len("".join(parts[:at])) - len(name)))
+    return ["".join(parts[:cut]), "".join(parts[cut:])]
 
 
 def _value(row: Mapping[str, Any], field: str) -> str:
@@ -135,7 +147,7 @@ def _table(
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     short = short_names(results.fields)
     for field in results.fields:
-        table.add_column(Text(short[field]), overflow="fold", vertical="bottom")
+        table.add_column(Text("\n".join(_lines(short[field]))), overflow="fold")
     if not results.fields:
         table.add_column("scenario", overflow="fold")
     for column in columns:
