@@ -374,6 +374,8 @@ def test_main_effects_are_the_shares_of_the_variance():
 def test_effects_are_not_told_where_they_cannot_be():
     zipped = [({"a": a, "b": a}, s, float(a + s)) for a in (0, 1, 2) for s in (0, 1)]
     assert effects(results_of(zipped), "metric") == {}
+    some = [({"a": a, "b": b}, s, float(a + s)) for a in (0, 1, 2) for b in (0, 1) if a < 2 or b for s in (0, 1)]
+    assert effects(results_of(some), "metric") == {}
     alike = [({"a": a, "b": b}, 0, 1.0) for a in (0, 1) for b in (0, 1)]
     assert effects(results_of(alike), "metric") == {}
     assert effects(results_of([({"a": a}, s, float(a * s)) for a in (0, 1) for s in (1, 2)]), "metric") == {}
