@@ -476,7 +476,7 @@ def list_(
         typer.Argument(
             metavar="WHAT",
             help="policies, devices, systems, gpus, kernels, models, readers, generators, allocations, traces, "
-            "scenarios, presets.",
+            "scenarios, sweeps, presets.",
         ),
     ],
     json: _Json = False,
@@ -492,7 +492,7 @@ def list_(
 @app.command()
 def validate(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios, models, accelerators.")
+        list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios, sweeps, models, accelerators.")
     ],
     json: _Json = False,
     csv: _Csv = False,

@@ -115,8 +115,9 @@ def _announce(plan: Plan, folder: Path, left: int) -> None:
     parts = [f"{plan.combinations} combinations of {fields} field{'s' * (fields != 1)}"] if fields else []
     parts += [f"{seeds} seeds{' each' * bool(fields)}"] if seeds > 1 else []
     said = f"{plan.sweep.name}: {_runs(len(plan.points))} ({', '.join(parts)})"
-    said += f"; {plan.removed} more combinations removed by constraints" if plan.removed else ""
-    said += f"; {_runs(left)} left to do" if left < len(plan.points) else ""
+    said += f"; constraints removed {plan.removed} more" if plan.removed else ""
+    if left < len(plan.points):
+        said += f"; {_runs(left)} left to do" if left else "; all are there"
     say(f"{said}; into {folder}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich import box
@@ -36,7 +37,7 @@ _LEAST_TOLD = 0.005  # of a share of the differences
 def report(results: ResultSet, metrics: Sequence[str]) -> RenderableType:
     """A table of all combinations, or the best of many; who is best on what; which field matters most."""
     rows = results.combinations(metrics)
-    declared = [results.declaration(metric) for metric in metrics]
+    declared = [replace(results.declaration(metric), name=metric) for metric in metrics]  # not its family's name
     shown, note = _shown(rows, declared[0])
     columns = [_column(metric, rows) for metric in declared]
     kept = _that_fit(results, rows, columns)
