@@ -51,6 +51,10 @@ class SavedResult:
             return self.columns[table][name]
         return result_files.numpy_column(result_files.read_parquet(self._file(table), [name]))
 
+    def column_names(self, table: str) -> list[str]:
+        """Of what there are columns in a table. Raises InputError where its file cannot be read."""
+        return list(self.columns[table]) if self.columns else result_files.parquet_columns(self._file(table))
+
     def _file(self, table: str) -> Path:
         return self.folder / f"{table}.parquet"
 

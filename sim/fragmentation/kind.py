@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.errors import InputError
 from sim.scenario_kind import Progress, ScenarioKind, Variant
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sim.fragmentation.results import AllocationResult
     from sim.fragmentation.scenario import AllocationScenario
     from sim.metrics import Metric
+    from sim.report.cells import Shown
+    from sim.report.sections import Section
 
 
 class AllocationKind(ScenarioKind):
@@ -25,6 +27,8 @@ class AllocationKind(ScenarioKind):
 
     name = "allocation"
     results = "memhier allocation"
+    fewest = "failures"  # who refuses more has less to place
+    trade = ("held_over_live_peak", "waited_ns")
     compared, plural = "allocator", "allocators"
     draws_compared = True
 
@@ -88,6 +92,28 @@ class AllocationKind(ScenarioKind):
         from sim.fragmentation.report import comparison_report, run_report
 
         return comparison_report(results) if len(results) > 1 else run_report(results[0])
+
+    def columns(self) -> tuple[Shown, ...]:
+        from sim.fragmentation.report import COLUMNS
+
+        return COLUMNS
+
+    def verdict(self, results: Sequence[AllocationResult]) -> list[str]:
+        from sim.fragmentation.report import verdict
+
+        return verdict(results)
+
+    def facts(self, result: AllocationResult) -> list[tuple[str, Any]]:
+        from sim.fragmentation.sections import facts
+
+        return facts(result)
+
+    def report_sections(
+        self, compared: Sequence[AllocationResult], detailed: Sequence[AllocationResult], most_points: int
+    ) -> list[Section]:
+        from sim.fragmentation.sections import sections
+
+        return sections(compared, detailed, most_points)
 
     def needed(self, result: AllocationResult) -> AllocationResult:
         from sim.fragmentation.figures import needed

@@ -14,7 +14,7 @@ import numpy as np
 
 from sim import metrics
 from sim.errors import InputError
-from sim.units import format_time
+from sim.report.charts import TIME, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,18 +47,25 @@ def latency_cdf(results: Sequence[Result], ax: Axes) -> Axes:
 
 def time_ticks(ax: Axes) -> None:
     """Ticks of a log axis in ns: each decade, and 2 and 5 times it, named too where less than a decade is shown."""
+    named_ticks(ax, "x", TIME)
+
+
+def named_ticks(ax: Axes, which: str, kind: str) -> None:
+    """The same of the x or y axis, and of what `sim.report.charts` calls a kind."""
     from matplotlib.ticker import LogLocator
 
-    def name(latency_ns: float, _) -> str:
-        return format_time(latency_ns, 3) if latency_ns > 0 else ""
+    axis, ends = getattr(ax, f"{which}axis"), getattr(ax, f"get_{which}lim")
 
-    def name_if_few(latency_ns: float, _) -> str:
-        first, last = ax.get_xlim()
-        return name(latency_ns, None) if last < 10 * first else ""
+    def name(value: float, _) -> str:
+        return written(value, kind, 3) if value > 0 else ""
 
-    ax.xaxis.set_major_formatter(name)
-    ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    ax.xaxis.set_minor_formatter(name_if_few)
+    def name_if_few(value: float, _) -> str:
+        first, last = ends()
+        return name(value, None) if last < 10 * first else ""
+
+    axis.set_major_formatter(name)
+    axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter(name_if_few)
 
 
 def cumulative(latency_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
