@@ -54,6 +54,15 @@ class Result(SavedResult):
             },
         )
 
+    @classmethod
+    def manifest_shape(cls) -> type:
+        from sim.result_shapes import HierarchyManifest
+
+        return HierarchyManifest
+
+    def required_metrics(self) -> list[str]:
+        return metrics.names_of(self.manifest["tiers"], self.manifest["links"])
+
     @property
     def tier_names(self) -> tuple[str, ...]:
         """Caching tiers, fastest first, and the last one."""

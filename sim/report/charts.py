@@ -18,6 +18,7 @@ TIME, BYTES, BANDWIDTH, SHARE, NUMBER, NAMES = "time", "bytes", "bandwidth", "sh
 # What stands for a row of the data.
 LINES, STEPS, BARS, STACKED_BARS, AREAS, POINTS, HEAT = "lines", "steps", "bars", "stacked", "areas", "points", "heat"
 
+FEW_TEXTS = 8  # numbers beside bars that stand upright
 _LEAST_SHARE = 1e-5  # that is written with its digits
 _UNITS = {  # of a linear axis, largest first: (how much one is, its name, the least number of it that is shown so)
     TIME: ((3600e9, "h", 3), (60e9, "min", 3), (1e9, "s", 1), (1e6, "ms", 1), (1e3, "us", 1), (1.0, "ns", 0)),

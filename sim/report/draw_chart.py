@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_FEW_TEXTS = 8  # numbers beside bars that stand upright
 _MAP_COLOURS = ("#ffffff", "#b5d4ea", "#0072B2")
 
 
@@ -35,14 +34,14 @@ def draw(chart: Chart, ax: Axes, legend: str | None = "best") -> Axes:
     else:
         _lines(chart, ax)
     _dress(chart, ax)
-    ax.set_title(chart.title)
+    ax.set_title(chart.title, pad=24 if legend == "above" and chart.series else None)
     return ax if chart.mark == charts.HEAT else figures.finished(ax, legend if chart.series else None)
 
 
-def draw_panels(chart: Chart, figure: Figure) -> list[Axes]:
+def draw_panels(chart: Chart, figure: Figure, legend: str | None = "best") -> list[Axes]:
     """Each of the small multiples on axes of its own, one row of them; the chart alone where it has none."""
     panels = chart.one_each()
-    drawn = [draw(one, ax) for one, ax in zip(panels, np.ravel(figure.subplots(1, len(panels))), strict=True)]
+    drawn = [draw(one, ax, legend) for one, ax in zip(panels, np.ravel(figure.subplots(1, len(panels))), strict=True)]
     if chart.panels is not None:
         figure.suptitle(chart.title)
     return drawn
@@ -110,7 +109,7 @@ def _bars(chart: Chart, ax: Axes) -> None:
             style["xerr" if lying else "yerr"] = np.nan_to_num(np.vstack([values - low, high - values]))
         bars = draw_bars(at + offset, values, width * (1 if stacked else 0.92), label=name or None, **style)
         np.add.at(starts, at, values)
-        if chart.text is not None and (lying or len(curves) * len(names) <= _FEW_TEXTS):
+        if chart.text is not None and (lying or len(curves) * len(names) <= charts.FEW_TEXTS):
             ax.bar_label(bars, [str(text) for text in columns[chart.text]], padding=2, fontsize=8)
     (ax.set_yticks if lying else ax.set_xticks)(np.arange(len(names)), names)
     if lying:

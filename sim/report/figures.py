@@ -287,22 +287,30 @@ def _canvas(figure: Figure) -> FigureCanvasAgg:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write the figure under another name and rename it, so that no half of a file stays."""
+    """Write the figure, as PNG or SVG by the path's suffix, under another name and rename it, so that no half of a file
+    stays. Raises InputError where it cannot be written.
+    """
     _canvas(figure)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        figure.savefig(
-            unfinished,
-            format="png",
-            metadata={"Software": None},  # no version, no date
-            pil_kwargs={"compress_level": _COMPRESSION},
-        )
+        _write(figure, unfinished, path.suffix.removeprefix("."))
         unfinished.replace(path)
     except OSError as error:
         raise InputError(f"cannot write the figure: {error.strerror or error}", file=path) from error
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def _write(figure: Figure, path: Path, kind: str) -> None:
+    """The same bytes each time: no version, no date, and names of parts that depend on the figure alone."""
+    from matplotlib import rc_context
+
+    if kind == "svg":
+        with rc_context({"svg.hashsalt": "memhier", "svg.fonttype": "none"}):
+            figure.savefig(path, format=kind, metadata={"Date": None, "Creator": None})
+        return
+    figure.savefig(path, format=kind, metadata={"Software": None}, pil_kwargs={"compress_level": _COMPRESSION})
 
 
 def line_style(nth: int) -> dict[str, Any]:

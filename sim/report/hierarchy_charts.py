@@ -176,7 +176,7 @@ def fragmentation_over_time(result: Result) -> Chart:
         mark=charts.LINES,
         x=Axis("time_ns", "simulated time", charts.TIME),
         y=Axis("fragmentation", "share of bytes", charts.SHARE, low=0, high=max(0.1, min(1.02, 1.1 * most))),
-        data=joined(parts),
+        data=joined(parts) if most else {},
         series="of",
         notes=("A running mean over a twentieth of the samples.",),
     )
@@ -243,6 +243,7 @@ def link_bytes(results: Sequence[Result]) -> Chart:
         for way in ("up", "down")
         for result in results
         for link in result.manifest["links"]
+        if result.summary[f"link.{link}.up_bytes"] or result.summary[f"link.{link}.down_bytes"]
     ]
     least = min(results, key=lambda result: result.summary["bytes_moved"])
     moved = units.format_bytes(least.summary["bytes_moved"], 4)

@@ -43,11 +43,12 @@ function config(width, columns) {
     axisY: { labelLimit: Math.max(110, Math.round(width * 0.36)) },
     legend: {
       orient: "bottom", labelColor: now.text, titleColor: now.soft, labelFontSize: 12, titleFontSize: 12,
-      titleFontWeight: "normal", symbolSize: 90, symbolStrokeWidth: 2, labelLimit: Math.max(80, Math.min(220, width - 80)),
+      titleFontWeight: "normal", titleLimit: width - 20, symbolSize: 90, symbolStrokeWidth: 2, labelLimit: Math.max(80, Math.min(220, width - 80)),
       columns, gradientLength: Math.min(200, width - 60), columnPadding: 14,
     },
     range: { category: now.colours, heatmap: now.heat, ramp: now.heat },
     line: { color: now.bar }, bar: { color: now.bar }, point: { color: now.bar }, area: { color: now.bar },
+    style: { segment: { stroke: now.surface, strokeWidth: 0.7 } },
     rule: { color: now.text }, text: { color: now.text, fontSize: 12 },
   };
 }

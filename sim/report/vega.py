@@ -19,6 +19,7 @@ _LABEL_PIXELS = 220  # of a name beside a point; the whole of a longer one is in
 _DASHES = [[1, 0], [6, 3], [8, 3, 2, 3], [2, 2], [10, 3], [5, 2, 1, 2, 1, 2]]  # one fewer than colours: 42 looks
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 _FEW_POINTS = 40  # of a curve, each of which gets a mark that is seen
+_ROOM_ABOVE = 1.04  # the most of an axis that begins where it is told to
 _NEUTRAL = "currentColor"
 _SCALES = {  # what one of each unit is, largest first
     charts.TIME: ((1e9, " s"), (1e6, " ms"), (1e3, " us"), (1.0, " ns")),
@@ -118,6 +119,8 @@ def _axis(chart: Chart, axis: Axis, name: str) -> dict[str, Any]:
         options["zero"] = False
     if chart.mark == charts.POINTS:
         options["padding"] = 14
+    if axis.low is not None and axis.high is None and not axis.log:
+        options["domainMax"] = _ROOM_ABOVE * charts.total_end(chart, axis) / scale or 1.0
     drawn = {"title": charts.titled(axis, unit), **_ticks(axis)}
     if chart.mark == charts.HEAT or (chart.mark == charts.AREAS and name == "x"):
         options["nice"] = False
@@ -271,13 +274,13 @@ def _bars(chart: Chart) -> list[dict[str, Any]]:
     beside = {}
     if chart.series is not None and not stacked:
         beside = {offset: {"field": field(chart, chart.series), "type": "nominal", "sort": None}}
-    edge = {"stroke": "white", "strokeWidth": 0.5} if stacked else {"cornerRadiusEnd": 2}
+    edge = {"style": "segment"} if stacked else {"cornerRadiusEnd": 2}
     layers = [{"mark": _mark("bar", **edge), "encoding": {**told, **beside, "tooltip": _tooltip(chart)}}]
     if chart.low is not None:
         ends = {value: {**place[value], "field": "low"}, f"{value}2": {"field": "high"}}
         rule = _mark("rule", strokeWidth=1.5, color=_NEUTRAL)
         layers.append({"transform": _known(chart), "mark": rule, "encoding": {**place, **ends, **beside}})
-    if chart.text is not None:
+    if chart.text is not None and (lying or chart.rows <= charts.FEW_TEXTS):
         at = {"align": "left", "dx": 5} if lying else {"baseline": "bottom", "dy": -3}
         text = {"field": field(chart, chart.text), "type": "nominal"}
         from_ = {value: {**place[value], "field": "high"}} if chart.low is not None else {}
@@ -294,8 +297,8 @@ def _heat(chart: Chart) -> list[dict[str, Any]]:
     colour = {"field": at, "type": "quantitative", "scale": scale, "legend": legend}
     place = {"x": _axis(chart, chart.x, "x"), "y": _axis(chart, chart.y, "y")}
     place |= {"x2": {"field": "x2"}, "y2": {"field": "y2"}}
-    told = {**place, "color": colour, "tooltip": _tooltip(chart)}
-    return [{"params": _zoom(chart), "mark": _mark("rect", shapeRendering="crispEdges"), "encoding": told}]
+    told = {**place, "color": colour, "stroke": {**colour, "legend": None}, "tooltip": _tooltip(chart)}
+    return [{"params": _zoom(chart), "mark": _mark("rect", strokeWidth=0.8), "encoding": told}]
 
 
 _LAYERS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from sim.errors import InputError
 from sim.report import charts, sweep_charts, tables
 from sim.report.cells import Shown, best_on_what, column_of
 from sim.report.charts import Axis, Chart
-from sim.report.sections import Cell, Fold, Section, Table, Words, section
+from sim.report.sections import Cell, Fold, Group, Section, Table, Words, section
 from sim.result_set import ResultSet, Run
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _MOST_ROWS = 40  # of policies side by side; all are in the table of points
 _MOST_POINTS_LISTED = 2000
 _MOST_SWEPT = 4  # metrics that are drawn over the fields
 _MOST_LISTED = 20  # failed runs, and scenarios as resolved
+_LONGEST_NAME = 80
 _BARS = 4  # metrics drawn as bars
 _ROOM_FOR_TEXT = 1.3  # beside the longest bar
 
@@ -106,7 +108,9 @@ def report_of(results: ResultSet, title: str | None = None) -> Report:
     parts: list[Section] = section("verdict", "Verdict", *_verdict_words(families, verdicts, results))
     parts += section("runs", "What was run", *(_facts(family) for family in families), _failed(results))
     for family in families:
-        prefix, heading = (f"{_slug(family)}_", f"{family.name}: ") if several else ("", "")
+        prefix, heading = (
+            (f"{_slug(f'{family.kind.name} {family.name}')}_", f"{family.name}: ") if several else ("", "")
+        )
         for one in _family_sections(family):
             parts.append(Section(prefix + one.name, _after(heading, one.title), one.parts))
     parts += section("provenance", "Provenance", *_provenance(families, results))
@@ -124,24 +128,25 @@ def _after(heading: str, title: str) -> str:
     return f"{heading}{title[0].lower()}{title[1:]}" if heading else title
 
 
-def _slug(family: _Family) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in f"{family.kind.name}_{family.name}")
+def _slug(text: str) -> str:
+    """Letters, digits and '_' alone: it becomes part of links and names of files, whatever results say."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:_LONGEST_NAME]
 
 
 def _with_own_names(sections: Sequence[Section]) -> tuple[Section, ...]:
     """The same, each chart's name its own, so that files and links are, too."""
     seen: dict[str, int] = {}
 
-    def named(part: Any) -> Any:
+    def named(part: Any, within: str = "") -> Any:
         if isinstance(part, Chart):
-            seen[part.name] = seen.get(part.name, 0) + 1
-            nth = seen[part.name]
-            return part if nth == 1 else dataclasses.replace(part, name=f"{part.name}_{nth}")
-        if hasattr(part, "parts"):
-            return dataclasses.replace(part, parts=tuple(named(one) for one in part.parts))
+            name = _slug(f"{part.name} {within}")
+            seen[name] = seen.get(name, 0) + 1
+            return dataclasses.replace(part, name=name if seen[name] == 1 else f"{name}_{seen[name]}")
+        if isinstance(part, Group):
+            return dataclasses.replace(part, parts=tuple(named(one, part.title) for one in part.parts))
         return part
 
-    return tuple(named(one) for one in sections)
+    return tuple(dataclasses.replace(one, parts=tuple(map(named, one.parts))) for one in sections)
 
 
 def _subtitle(results: ResultSet) -> str:
