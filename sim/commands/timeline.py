@@ -59,5 +59,5 @@ def _table(rows: list[dict[str, Any]]):
         slowest = f" and the slowest {row['slowest']:,}" if row["slowest"] else ""
         return f"every {ordinal(row['every'])}{slowest}"
 
-    told = [[f"{row['kind']}s", f"{row['in_picture']:,}", f"{row['drawn']:,}", which(row)] for row in rows]
+    told = [[row["kind"], f"{row['in_picture']:,}", f"{row['drawn']:,}", which(row)] for row in rows]
     return output.table(["", "in the window", "drawn", "which"], told)
