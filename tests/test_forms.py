@@ -19,6 +19,14 @@ from tests.test_check_serving import written  # noqa: F401  a measured run, as a
 
 WIDTH = 80
 TRACE = "arrival_ns,id,size_bytes,op\n0,1,4,read\n10,2,6,read\n20,1,4,write\n30,3,9,read\n"
+BASELINE = """name: small
+description: a test
+scenarios:
+  zipf:
+    scenario: zipf_three_tier
+    set: {workload.parameters.requests: 400, workload.parameters.objects: 100}
+    metrics: {hit_ratio: {relative: 1%}}
+"""
 SMALL = [
     *("--set", "workload.parameters.requests=400", "--set", "workload.parameters.objects=100"),
     *("--set", "tiers.hbm.capacity=50 MiB"),
@@ -46,6 +54,8 @@ EXAMPLES = {
         ["calibrate", "{here}/times.csv", "--device", "a100_sxm_80g", "--out", "{out}.yaml"],
         "name,fitted,held_out,median,p90,signed_median",
     ),
+    "diff": (["diff", "{serving}", "{slower}"], "label,metric,unit,better,was,now,change,"),
+    "regress": (["regress", "{here}/baseline.yaml"], "baseline,scenario,"),
     "explain": (["explain", "{serving}"], "name,calls,request,latency_ns,parts_ns.queue_ns,"),
     "check-serving": (["check-serving", "{measured}", "--system", "rtx4090_desktop"], "figure,ours,measured,error"),
     "list": (["list", "policies"], "kind,name,parameters,description"),
@@ -84,8 +94,12 @@ def places(tmp_path_factory, written):  # noqa: F811
     shapes = zip(*(rng.integers(64, 8192, (3, 60)).tolist()), strict=True)
     rows = [f"linear,up,{2000 + tokens * k * n / 1e5:.0f},{tokens},{k},{n}" for tokens, k, n in shapes]
     (here / "times.csv").write_text("\n".join(["kind,operator,time_ns,tokens,k,n", *rows]) + "\n")
-    result = ServingResult.from_run(made_up_run(), made_up_scenario(), label="made up")
-    return {"here": here, "measured": written, "serving": save(result, here / "serving").folder, "root": here}
+    (here / "baseline.yaml").write_text(BASELINE)
+    with pytest.raises(SystemExit):
+        cli.main(["regress", str(here / "baseline.yaml"), "--update"])
+    runs = {"serving": made_up_run(), "slower": made_up_run(seed=2)}
+    results = {name: ServingResult.from_run(run, made_up_scenario(), label="made up") for name, run in runs.items()}
+    return {"here": here, "measured": written, **{name: save(one, here / name).folder for name, one in results.items()}}
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def _run(baselines: Sequence[Baseline], jobs: int) -> dict[Path, Runs]:
         for label, tasks in guard.tasks.items()
         for seed, task in tasks.items()
     ]
-    with output.progress("regress") as progress:
+    with output.progress("regress", "runs") as progress:
         measured = run_all([task for _, _, task in places], jobs, progress)
     found: dict[Path, dict[tuple[str, str, int], Any]] = {one.file: {} for one in baselines}
     for (file, key, _), one in zip(places, measured, strict=True):
@@ -130,8 +130,7 @@ def _table(findings: Sequence[Finding]) -> RenderableType:
     from sim.regression.reports import change_text
     from sim.report.cells import plain_table
 
-    table = plain_table("run", "", "was", "is", "change", "tolerance", title="")
-    table.title = None
+    table = plain_table("run", "", "was", "is", "change", "tolerance")
     lines = []
     for one in findings:
         name = f"{one.scenario} {one.label} {one.metric}".replace("  ", " ").strip()
@@ -139,7 +138,7 @@ def _table(findings: Sequence[Finding]) -> RenderableType:
             lines.append(Text(f"{one.status}: {name}: {one.problem}"))
         else:
             table.add_row(name, one.status, f"{one.was:.5g}", f"{one.now:.5g}", change_text(one), one.tolerance)
-    return Group(*([table] if table.row_count else []), *lines)
+    return Group(*([table] if table.rows else []), *lines)
 
 
 def _inputs(scenario: str, changes: Sequence[Any]) -> RenderableType:
@@ -196,8 +195,7 @@ def _moves_text(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
     if not rows:
         return "no recorded value changes"
-    table = plain_table("run", "seed", "was", "is", title="")
-    table.title = None
+    table = plain_table("run", "seed", "was", "is")
     for row in rows:
         cells = ["-" if row[side] is None else f"{row[side]:.6g}" for side in ("was", "now")]
         table.add_row(f"{row['scenario']} {row['label']} {row['metric']}", str(row["seed"]), *cells)

@@ -12,7 +12,7 @@ from sim import metrics
 from sim.report.sheet import NAME, Heading, Sheet
 
 
-def plain_table(*columns: str, title: str, names: int = 1) -> Sheet:
+def plain_table(*columns: str, title: str | None = None, names: int = 1) -> Sheet:
     """An empty table, its first columns of names, the others of numbers."""
     first = [Heading(column, NAME, "left") for column in columns[:names]]
     return Sheet([*first, *map(Heading, columns[names:])], title, least=5)
