@@ -27,14 +27,14 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/streaming.py
 
 docs: $(DOCS_STAMP)
-	$(SPHINX) -b html . docs/_build
-	@echo "the guide: docs/_build/index.html"
+	$(SPHINX) -b html . docs/_build/html
+	@echo "the guide: docs/_build/html/index.html"
 
 linkcheck: $(DOCS_STAMP)
 	$(SPHINX) -b linkcheck . docs/_build/linkcheck
 
 notebooks: $(STAMP)
-	$(BIN)/python -m pytest -n 0 -q --overwrite notebooks
+	$(BIN)/python docs/make_notebooks.py
 
 setup: $(STAMP)
 

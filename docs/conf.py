@@ -61,10 +61,10 @@ nitpick_ignore_regex = [("py:(class|data)", ".*")]  # types in signatures: not e
 
 html_theme = "furo"
 html_title = f"memhier {version}"
-html_baseurl = ""
 html_copy_source = False
 html_show_sourcelink = False
-html_static_path = []
+html_static_path = ["static"]
+html_css_files = ["guide.css"]
 html_extra_path = ["start"]  # index.html, which leads to the guide's first page
 html_theme_options = {"navigation_with_keys": True}
 linkcheck_anchors = False  # sites make theirs by scripts

@@ -128,9 +128,9 @@ def cache_folder() -> Path:
     """Where downloads are kept."""
     if os.environ.get("MEMHIER_CACHE"):
         return Path(os.environ["MEMHIER_CACHE"])
-    import pooch
+    import platformdirs  # pooch asks it, too, but takes 0.1 s to be imported
 
-    return Path(pooch.os_cache("memhier"))
+    return Path(platformdirs.user_cache_dir("memhier"))
 
 
 def _places(wanted: Entry) -> Iterator[Path]:

@@ -130,6 +130,28 @@ def regress(
 
 
 @app.command()
+def sweep(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's file, or the name of a shipped one.")],
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time [default: one a processor].", min=1)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Do what is missing of a sweep that was begun.")] = False,
+    executor: Annotated[str, typer.Option(help="Where runs are done: local or dask.")] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of Dask, such as tcp://127.0.0.1:8786.")
+    ] = None,
+    set_: _Set = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [default: results/SWEEP].")] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Run a scenario at many points: fields, policies and seeds that a file lists; compare what comes out."""
+    from sim.commands import output
+    from sim.commands import sweep as command
+
+    form = output.form_of(json, csv)
+    command.sweep(sweep, _settings(set_), out, jobs, resume, executor, scheduler, form)
+
+
+@app.command()
 def replay(
     trace: _Trace,
     policy: Annotated[str, typer.Option(help="Eviction policy, such as lru or s3fifo:small_ratio=0.2.")] = "lru",
@@ -370,6 +392,38 @@ def explain(
 
     form = output.form_of(json, csv)
     output.show(command.explain(result, request, what_if, scenario, trace), form)
+
+
+@app.command()
+def timeline(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of run, compare or alloc.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="NAME.json or NAME.json.gz [RESULT/timeline.json.gz].")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Draw from here on, such as 2.5ms.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar="TIME", help="Draw up to here.")] = None,
+    most: Annotated[
+        int, typer.Option(metavar="N", help="How many events at most; of more, a sample is drawn.")
+    ] = 200_000,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="What the tables hold alone; the run is not simulated again.")
+    ] = False,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The trace of the run, where that is a file.")
+    ] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """What happened when, as a trace for Perfetto: requests, iterations, transfers, evictions, what was in use."""
+    from sim.commands import output
+    from sim.commands import timeline as command
+
+    command.timeline(result, out, from_, to, most, recorded, scenario, trace, output.form_of(json, csv))
 
 
 @app.command("check-serving")
