@@ -68,9 +68,9 @@ curves["ddr4_3200"].round(2)
 # measurement that breaks it is wrong:
 
 # %%
-pd.DataFrame({device: curve["requests a us"] * curve["mean (ns)"] / 1000 for device, curve in curves.items()}).set_axis(
-    OUTSTANDING
-).round(2)
+pd.DataFrame(
+    {device: curve["requests a us"] * curve["mean (ns)"] / 1000 for device, curve in curves.items()}
+).set_axis(OUTSTANDING).round(2)
 
 # %% [markdown]
 # (What is not exact is the end of the measurement, when requests are still under way.) Read the other way around the law
@@ -104,9 +104,7 @@ figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
 for axes, (device, curve) in zip(panels, curves.items(), strict=True):
     axes.plot(curve["GB/s"], curve["mean (ns)"], marker="o", label="mean")
     axes.plot(curve["GB/s"], curve["p99 (ns)"], marker=".", linestyle=":", label="99th percentile")
-    axes.plot(
-        *knees.loc[device, ["GB/s", "mean (ns)"]], "s", markersize=12, fillstyle="none", color="black", label="knee"
-    )
+    axes.plot(*knees.loc[device, ["GB/s", "mean (ns)"]], "s", markersize=12, fillstyle="none", color="black", label="knee")
     axes.set(title=device, xlabel="GB/s", yscale="log", xlim=(0, None))
     axes.grid(alpha=0.3)
 panels[0].set_ylabel("latency (ns)")
