@@ -20,6 +20,7 @@ _PLACES = {
     "sim.running": ("run", "compare"),
     "sim.probing": ("probe", "probe_together"),
     "sim.traffic": ("Load",),
+    "sim.sweep.sweeping": ("run_sweep",),
     "sim.comparing": ("diff",),
     "sim.result_set": ("load_result", "load_results", "ResultSet"),
     "sim.results": ("Result",),

@@ -7,7 +7,6 @@ nothing else, with --csv one table; progress is drawn on stderr, where that is a
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import warnings
@@ -17,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from sim.errors import InputError, InputErrors
+from sim.garbage import collect_rarely
 
 app = typer.Typer(
     help="A discrete-event simulator of memory hierarchies.",
@@ -44,8 +44,6 @@ _Option = Annotated[
 ]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
 _Csv = Annotated[bool, typer.Option("--csv", help="The main table as CSV on stdout, and nothing else there.")]
-
-_ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000  # imports make a million objects that stay; looking through them takes time
 
 
 @app.command()
@@ -129,6 +127,28 @@ def regress(
     output.show(answer, form)
     command.report_errors(answer)
     raise typer.Exit(code)
+
+
+@app.command()
+def sweep(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's file, or the name of a shipped one.")],
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time [default: one a processor].", min=1)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Do what is missing of a sweep that was begun.")] = False,
+    executor: Annotated[str, typer.Option(help="Where runs are done: local or dask.")] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of Dask, such as tcp://127.0.0.1:8786.")
+    ] = None,
+    set_: _Set = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [default: results/SWEEP].")] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Run a scenario at many points: fields, policies and seeds that a file lists; compare what comes out."""
+    from sim.commands import output
+    from sim.commands import sweep as command
+
+    form = output.form_of(json, csv)
+    command.sweep(sweep, _settings(set_), out, jobs, resume, executor, scheduler, form)
 
 
 @app.command()
@@ -374,6 +394,38 @@ def explain(
     output.show(command.explain(result, request, what_if, scenario, trace), form)
 
 
+@app.command()
+def timeline(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of run, compare or alloc.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="NAME.json or NAME.json.gz [RESULT/timeline.json.gz].")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Draw from here on, such as 2.5ms.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar="TIME", help="Draw up to here.")] = None,
+    most: Annotated[
+        int, typer.Option(metavar="N", help="How many events at most; of more, a sample is drawn.")
+    ] = 200_000,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="What the tables hold alone; the run is not simulated again.")
+    ] = False,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The trace of the run, where that is a file.")
+    ] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """What happened when, as a trace for Perfetto: requests, iterations, transfers, evictions, what was in use."""
+    from sim.commands import output
+    from sim.commands import timeline as command
+
+    command.timeline(result, out, from_, to, most, recorded, scenario, trace, output.form_of(json, csv))
+
+
 @app.command("check-serving")
 def check_serving(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="requests.jsonl, meta.json, timeseries.csv.")],
@@ -452,7 +504,7 @@ def traces_get(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
+    collect_rarely()
     try:
         code = app(arguments, prog_name=_program(), standalone_mode=False)
         sys.stdout.flush()

@@ -155,8 +155,13 @@ def relative(change: float, was: float) -> float:
 def configuration(result: SavedResult) -> dict[str, Any]:
     """Everything that decides what a run gives, by dotted name: the scenario's fields, digests, versions."""
     manifest = result.manifest
-    scenario = {key: value for key, value in manifest["scenario"].items() if key not in _WORDS_ALONE}
-    return _flat({"format": manifest["format"], **scenario, **{key: manifest.get(key) for key in _INPUTS}})
+    made_of = _flat({key: manifest.get(key) for key in _INPUTS})
+    return {"format": manifest["format"], **resolved_fields(manifest["scenario"]), **made_of}
+
+
+def resolved_fields(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a resolved scenario that decide what a run gives, by dotted name."""
+    return _flat({key: value for key, value in scenario.items() if key not in _WORDS_ALONE})
 
 
 def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[Change, ...]:

@@ -55,13 +55,12 @@ def of_trace(trace: str) -> dict[str, str]:
 
 
 def of_function(name: str, function: Callable) -> dict[str, str]:
-    """Of its source and of all that it uses."""
-    from sim.plugin_digest import digest_of
+    """Of the sources of its module and of those whose functions that uses."""
+    from sim.plugin_digest import digest_of_sources
 
     while isinstance(function, functools.partial):
         function = function.func
-    function = inspect.unwrap(function)
-    return {name: digest_of((function,)) if inspect.isfunction(function) else ""}
+    return {name: digest_of_sources((inspect.unwrap(function),))}
 
 
 @remembered

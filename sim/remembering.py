@@ -1,7 +1,8 @@
 """Files are read once, for as long as a task takes that runs many scenarios of the same few files.
 
-Within `files_stay`, a function marked `remembered` gives again what it gave before for the same arguments: its files are
-taken to stay as they are, and nobody changes what it gives. Elsewhere it is called each time, since files may change.
+Within `files_stay`, a function marked `remembered` gives again what it gave before for the same arguments: its files
+are taken to stay as they are, and nobody changes what it gives. Elsewhere it is called each time, since files may
+change.
 """
 
 from __future__ import annotations

@@ -134,14 +134,12 @@ class ResultSet:
         whole = pandas.concat(tables, ignore_index=True) if tables else pandas.DataFrame({"run": []})
         return whole[["run", *(column for column in whole.columns if column != "run")]]
 
-    def over_seeds(self, metrics: Sequence[str] | None = None) -> pandas.DataFrame:
+    def combinations(self, metrics: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """A row for each combination of label and varied fields, over all its seeds.
 
-        Columns: label, the varied fields, runs, and for each metric METRIC (the mean), METRIC.low and METRIC.high, its
+        Keys: label, the varied fields, runs, and for each metric METRIC (the mean), METRIC.low and METRIC.high, its
         confidence interval (`sim.estimates`), NaN where there is one run.
         """
-        import pandas
-
         from sim.estimates import estimate
 
         wanted = list(metrics or dict.fromkeys(name for run in self.runs for name in run.result.summary))
@@ -154,7 +152,13 @@ class ResultSet:
                 told = estimate([run.result.summary.get(name, float("nan")) for run in runs])
                 row |= {name: told.mean, f"{name}.low": told.low, f"{name}.high": told.high}
             rows.append(row)
-        return pandas.DataFrame(rows)
+        return rows
+
+    def over_seeds(self, metrics: Sequence[str] | None = None) -> pandas.DataFrame:
+        """`combinations` as a table."""
+        import pandas
+
+        return pandas.DataFrame(self.combinations(metrics))
 
     def groups(self) -> list[tuple[Run, ...]]:
         """Runs that differ in their seed alone, together."""

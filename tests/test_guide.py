@@ -23,7 +23,8 @@ NOT_RUN = re.compile(r"<!--\s*not run:\s*(.*?)\s*-->\s*\Z", re.DOTALL)
 FENCED = re.compile(r"(?ms)^```(\w+)\n(.*?)^```$")
 FILE = re.compile(r"# ([\w.-]+\.\w+)\n")
 RUNNABLE = ("sh", "python")
-GUIDED_ELSEWHERE = {"writing-a-policy.md", "writing-a-device-model.md"}  # test_docs and test_device_conformance do these
+# test_docs and test_device_conformance do these
+GUIDED_ELSEWHERE = {"writing-a-policy.md", "writing-a-device-model.md"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts and page.name not in GUIDED_ELSEWHERE]
 
@@ -63,7 +64,9 @@ def test_what_is_not_run_says_why():
 
 
 def test_the_first_pages_are_run():
-    assert {"README.md", "docs/first-run.md", "docs/profiles.md", "docs/faq.md"} <= {name_of(one) for one in WITH_EXAMPLES}
+    assert {"README.md", "docs/first-run.md", "docs/profiles.md", "docs/faq.md"} <= {
+        name_of(one) for one in WITH_EXAMPLES
+    }
 
 
 @pytest.fixture

@@ -38,6 +38,10 @@ def _check(path: Path) -> list[InputError]:
         from sim.fragmentation.scenario import check_allocation_file
 
         return check_allocation_file(path)
+    if {"fields", "seeds", "sample"} & keys and "scenario" in keys:
+        from sim.sweep.spec import check_sweep_file
+
+        return check_sweep_file(path)
     if {"workload", "system"} & keys:
         from sim.scenario import check_scenario_file
 

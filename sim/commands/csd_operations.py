@@ -44,9 +44,9 @@ def operate(
     comparison = compare_routes(device, pattern, changes, background)
     found = document(device, pattern, comparison)
     columns = ["data goes to", "time", "read from flash", "engine is", "limited by", "busy", "host's own requests"]
-    rows = [_row(comparison, run) for run in comparison.runs.values()]
+    runs = list(comparison.runs.values())
     routes = [{"route": name, **told} for name, told in found["routes"].items()]
-    return Answer(found, routes, lambda: output.table(columns, rows))
+    return Answer(found, routes, lambda: output.table(columns, _rows(comparison, runs)))
 
 
 def document(device: str, pattern: str, comparison: Comparison) -> dict[str, Any]:
@@ -76,13 +76,21 @@ def document(device: str, pattern: str, comparison: Comparison) -> dict[str, Any
     }
 
 
-def _row(comparison: Comparison, run: Run) -> list[str]:
+def _rows(comparison: Comparison, runs: list[Run]) -> list[list[str]]:
+    """A row a route, the shortest time marked."""
+    from sim.report.cells import marked
+
+    times = marked([units.format_time(run.elapsed_ns, 4) for run in runs], [run.elapsed_ns for run in runs])
+    return [_row(comparison, run, time) for run, time in zip(runs, times, strict=True)]
+
+
+def _row(comparison: Comparison, run: Run, time: str) -> list[str]:
     busiest = sorted(run.busy.items(), key=lambda item: -item[1])[:3]
     faster = "" if run.route == "engine" else f"{comparison.speed_up(run.route):.2f} x as fast"
     host = f"{run.host_requests:,}, {units.format_time(run.host_mean_ns, 3)}" if run.host_requests else ""
     return [
         _ROUTES[run.route],
-        units.format_time(run.elapsed_ns, 4),
+        time,
         units.format_bandwidth(comparison.operation.size_bytes / run.elapsed_ns, 3),
         faster,
         run.bottleneck,

@@ -10,9 +10,9 @@ from sim.commands.output import Answer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
     from sim.comparing import Change, Comparison, Pair, Score
+    from sim.report.sheet import Sheet
 
 _MOST_PAIRS = 6  # that are shown one by one where nobody asks for all
 _LONGEST = 24  # of a value of a configuration; digests are longer
@@ -108,12 +108,11 @@ def _parts(pair: Pair, everything: bool) -> Iterator[RenderableType]:
         yield "all scores are the same" + (f", but {', '.join(pair.files)}.parquet differ" if pair.files else "")
 
 
-def configuration_table(changes: Iterable[Change]) -> Table:
+def configuration_table(changes: Iterable[Change]) -> Sheet:
     """What differs in configuration, a row a field."""
     from sim.report.cells import plain_table
 
-    table = plain_table("field", "was", "now", title="")
-    table.title = None
+    table = plain_table("field", "was", "now")
     for one in changes:
         table.add_row(one.field, _short(one.was), _short(one.now))
     return table
@@ -126,11 +125,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def _scores_table(scores: Iterable[Score]) -> Table:
+def _scores_table(scores: Iterable[Score]) -> Sheet:
     from sim.report.cells import plain_table
 
-    table = plain_table("metric", "was", "now", "change", "+-", "", title="")
-    table.title = None
+    table = plain_table("metric", "was", "now", "change", "+-", "")
     for score in scores:
         mark = "*" if score.significant else " "
         change, margin = _change(score)
@@ -147,11 +145,10 @@ def _change(score: Score) -> tuple[str, str]:
     return f"{change / scale:+.3g}{unit}", "" if math.isnan(half) else f"{half / scale:.2g}{unit}"
 
 
-def _overview(pairs: Sequence[Pair]) -> Table:
+def _overview(pairs: Sequence[Pair]) -> Sheet:
     from sim.report.cells import plain_table
 
-    table = plain_table("runs", "fields", "better", "worse", "significant", title="")
-    table.title = None
+    table = plain_table("runs", "fields", "better", "worse", "significant")
     for pair in pairs:
         verdicts = [score.verdict for score in pair.scores]
         certain = sum(bool(score.significant) for score in pair.scores)

@@ -204,15 +204,21 @@ def _break_even_lines(break_even: Mapping[str, int | str | None]) -> list[str]:
 
 
 def _what_if_table(outcomes: Mapping[str, Outcome]):
-    ours = next(iter(outcomes.values()))
+    """A row a change, the shortest times marked."""
+    from sim.report.cells import marked
+
+    ours, every = next(iter(outcomes.values())), list(outcomes.values())
+    ttft = marked([_change(one.ttft_mean_ns, ours.ttft_mean_ns) for one in every], [one.ttft_mean_ns for one in every])
+    latency_ns = [one.latency_mean_ns for one in every]
+    latency = marked([_change(one, ours.latency_mean_ns) for one in latency_ns], latency_ns)
     rows = [
         [
             name,
-            _change(one.ttft_mean_ns, ours.ttft_mean_ns),
-            _change(one.latency_mean_ns, ours.latency_mean_ns),
+            first,
+            last,
             f"{one.hit_tokens:,}" + (f" ({one.hit_tokens - ours.hit_tokens:+,})" if one is not ours else ""),
         ]
-        for name, one in outcomes.items()
+        for (name, one), first, last in zip(outcomes.items(), ttft, latency, strict=True)
     ]
     return output.table(["what if", "mean TTFT", "mean latency", "tokens found"], rows)
 

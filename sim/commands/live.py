@@ -25,9 +25,12 @@ _BAR_COLUMNS = 24
 
 @dataclass(frozen=True)
 class Row:
-    """One of the things under way. began_s: when it first told of its parts; ended_s: None while it goes on."""
+    """One of the things under way. since_s: when the stage that it is in began; began_s: when it first told of its
+    parts; ended_s: None while it goes on.
+    """
 
     label: str
+    since_s: float
     look: Look | None = None
     began_s: float | None = None
     ended_s: float | None = None
@@ -39,7 +42,7 @@ def told(row: Row, now_s: float) -> str:
 
     look = row.look
     if look is None or row.began_s is None:
-        return look.stage if look is not None else "reading what it needs"
+        return f"{look.stage if look is not None else 'preparing the workload'} ({clock(now_s - row.since_s)})"
     took_s = max((row.ended_s or now_s) - row.began_s, 1e-9)
     per_s = look.done / took_s
     parts = [f"{count(look.done)} of {count(look.total)} {look.parts}, {_few_digits(per_s)}/s"]
@@ -97,7 +100,7 @@ class View:
         if self.rows:
             self._ask_last()
             self.rows[-1] = replace(self.rows[-1], ended_s=time.monotonic())
-        self.rows.append(Row(label))
+        self.rows.append(Row(label, time.monotonic()))
         self._asked_s = -math.inf
         return self._take
 
@@ -118,7 +121,7 @@ class View:
         self._not_asked = None
         self._asked_s = -math.inf if look.stage else now_s
         began_s = row.began_s if row.began_s is not None or look.stage else now_s
-        self.rows[-1] = replace(row, look=look, began_s=began_s)
+        self.rows[-1] = replace(row, look=look, since_s=now_s, began_s=began_s)
 
     def _start(self) -> None:
         from rich.live import Live
@@ -139,7 +142,7 @@ class View:
         from rich.text import Text
 
         now_s = time.monotonic()
-        *ended, current = self.rows or [Row("")]
+        *ended, current = self.rows or [Row("", now_s)]
         if len(ended) > _MOST_FINISHED_SHOWN:
             yield Text(f"{len(ended) - _MOST_FINISHED_SHOWN} more have ended before")
         for row in ended[-_MOST_FINISHED_SHOWN:]:

@@ -63,12 +63,20 @@ def mrc(
 
 
 def _table(curves: list[Point], unit: str):
-    """A row a capacity, a column a policy."""
-    rows: dict[int, list[str]] = {}
+    """A row a capacity, a column a policy, the least of each row marked."""
+    from sim.report.cells import marked
+
+    points: dict[int, list[Point]] = {}
     for point in curves:
-        rows.setdefault(point.capacity, [f"{point.capacity:,} {unit} ({point.share:.2%})"])
-        rows[point.capacity].append(f"{point.miss_ratio:.4f}")
-    return output.table(["capacity", *dict.fromkeys(point.policy for point in curves)], rows.values())
+        points.setdefault(point.capacity, []).append(point)
+    rows = [
+        [
+            f"{capacity:,} {unit} ({row[0].share:.2%})",
+            *marked([f"{one.miss_ratio:.4f}" for one in row], [one.miss_ratio for one in row]),
+        ]
+        for capacity, row in points.items()
+    ]
+    return output.table(["capacity", *dict.fromkeys(point.policy for point in curves)], rows)
 
 
 def _save(curves: list[Point], exact: list[Point], folder: Path) -> None:

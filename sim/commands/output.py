@@ -14,8 +14,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +68,7 @@ def _print_text(answer: Answer) -> None:
     if answer.text is not None:
         shown.print(answer.text(), markup=False)
     for note in answer.notes:
-        for line in _wrapped(note, shown.width) if sys.stdout.isatty() else [note]:
+        for line in _wrapped(note, shown.width) if _is_width_known() else [note]:
             print(line)
 
 
@@ -108,7 +106,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, np.generic):
+    if hasattr(value, "dtype") and value.ndim == 0:  # a number of numpy's, which takes long to import
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -125,8 +123,11 @@ def console():
     """Where tables go: as wide as the terminal, or as COLUMNS says."""
     from rich.console import Console
 
-    is_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(highlight=False, width=None if is_known else _WIDTH)
+    return Console(highlight=False, width=None if _is_width_known() else _WIDTH)
+
+
+def _is_width_known() -> bool:
+    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None):

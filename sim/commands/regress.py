@@ -31,18 +31,20 @@ def regress(
     """
     from sim.regression import judging, recorded, reports
     from sim.regression.baseline import load_baseline
+    from sim.regression.running import run_all
 
     baselines = _each_once([load_baseline(file) for file in files])
     for place in (junit, markdown):
         _check_place(place)
     before = {one.file: recorded.read(one.file) for one in baselines}
-    runs = _run(baselines, jobs)
-    found = [one for each in baselines for one in judging.judged(each, before[each.file], runs[each.file])]
+    with output.progress("regress", "runs") as progress:
+        runs = run_all(baselines, jobs, progress)
+    found = [one for each in baselines for one in judging.judged(each, before[each.file], runs)]
     for place, made in ((junit, reports.junit), (markdown, reports.markdown)):
         if place is not None:
             output.write_text(Path(place), made(found))
     if update:
-        return _updated(baselines, before, runs, found), 0
+        return _updated(baselines, before, runs), 0
     return _answer(found), _exit_code(found)
 
 
@@ -58,25 +60,6 @@ def _check_place(place: str | None) -> None:
     """Find out before long runs whether a file can be written."""
     if place is not None and not Path(place).absolute().parent.is_dir():
         raise InputError("no such folder to write to:", value=str(Path(place).parent))
-
-
-def _run(baselines: Sequence[Baseline], jobs: int) -> dict[Path, Runs]:
-    """By file, what each run gave."""
-    from sim.regression.running import run_all
-
-    places = [
-        (one.file, (guard.name, label, seed), task)
-        for one in baselines
-        for guard in one.guards
-        for label, tasks in guard.tasks.items()
-        for seed, task in tasks.items()
-    ]
-    with output.progress("regress") as progress:
-        measured = run_all([task for _, _, task in places], jobs, progress)
-    found: dict[Path, dict[tuple[str, str, int], Any]] = {one.file: {} for one in baselines}
-    for (file, key, _), one in zip(places, measured, strict=True):
-        found[file][key] = one
-    return found
 
 
 def _exit_code(findings: Sequence[Finding]) -> int:
@@ -95,7 +78,7 @@ def _answer(findings: Sequence[Finding]) -> Answer:
 
     rows = [_row(one) for one in findings]
     better = any(one.status == IMPROVEMENT for one in findings)
-    notes = ["An improvement is not a regression, and is not taken over: --update would record it."] if better else []
+    notes = ["What got better is not taken over: --update would record it."] if better else []
     document = {"headline": headline(findings), "exit_code": _exit_code(findings), "findings": _with_changes(findings)}
     return Answer(document, rows, lambda: _text(findings), notes)
 
@@ -130,8 +113,7 @@ def _table(findings: Sequence[Finding]) -> RenderableType:
     from sim.regression.reports import change_text
     from sim.report.cells import plain_table
 
-    table = plain_table("run", "", "was", "is", "change", "tolerance", title="")
-    table.title = None
+    table = plain_table("run", "", "was", "is", "change", "tolerance")
     lines = []
     for one in findings:
         name = f"{one.scenario} {one.label} {one.metric}".replace("  ", " ").strip()
@@ -139,7 +121,7 @@ def _table(findings: Sequence[Finding]) -> RenderableType:
             lines.append(Text(f"{one.status}: {name}: {one.problem}"))
         else:
             table.add_row(name, one.status, f"{one.was:.5g}", f"{one.now:.5g}", change_text(one), one.tolerance)
-    return Group(*([table] if table.row_count else []), *lines)
+    return Group(*([table] if table.rows else []), *lines)
 
 
 def _inputs(scenario: str, changes: Sequence[Any]) -> RenderableType:
@@ -154,13 +136,11 @@ def _inputs(scenario: str, changes: Sequence[Any]) -> RenderableType:
 # --- updating ---------------------------------------------------------------------------------------------------------
 
 
-def _updated(
-    baselines: Sequence[Baseline], before: Mapping[Path, Records], runs: Mapping[Path, Runs], found: Sequence[Finding]
-) -> Answer:
+def _updated(baselines: Sequence[Baseline], before: Mapping[Path, Records], runs: Runs) -> Answer:
     """Record what the runs gave, of all baselines or of none."""
     from sim.regression import judging, recorded
 
-    after = {one.file: judging.recording(one, runs[one.file]) for one in baselines}
+    after = {one.file: judging.recording(one, runs) for one in baselines}
     texts = {recorded.place_of(file): recorded.written(records) for file, records in after.items()}
     for place, text in texts.items():
         output.write_text(place, text)
@@ -196,8 +176,7 @@ def _moves_text(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
     if not rows:
         return "no recorded value changes"
-    table = plain_table("run", "seed", "was", "is", title="")
-    table.title = None
+    table = plain_table("run", "seed", "was", "is")
     for row in rows:
         cells = ["-" if row[side] is None else f"{row[side]:.6g}" for side in ("was", "now")]
         table.add_row(f"{row['scenario']} {row['label']} {row['metric']}", str(row["seed"]), *cells)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.commands import output
 from sim.commands.output import Answer
+from sim.report.drawing import Drawing
 
 if TYPE_CHECKING:
-    from sim.report.drawing import Drawing
     from sim.saved_result import Beside, SavedResult
     from sim.scenario_kind import ScenarioKind
 
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
 def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None) -> Answer:
     """Run it and keep tables and figures. Raises InputError for bad input."""
     folder = _folder(scenario, out)
-    from sim.report.drawing import Drawing
-    from sim.scenario_kind import kind_of
-
-    kind = kind_of(scenario)
-    with Drawing() as drawing:
+    with Drawing() as drawing:  # first of all, as its process takes longer to start than anything here
         from sim.running import run as run_scenario
+        from sim.scenario_kind import kind_of
+
+        kind = kind_of(scenario)
 
         with output.live() as view:
             progress = view.begin(f"run {Path(scenario).stem}") if view else None
@@ -68,8 +68,6 @@ def compare_loaded(
     against: str | None = None,
 ) -> Answer:
     """Compare and draw."""
-    from sim.report.drawing import Drawing
-
     with Drawing() as drawing:
         from sim import running
 
@@ -115,9 +113,16 @@ def _figures(kind: ScenarioKind, drawing: Drawing) -> Beside:
 
 
 def _standing(results: list[SavedResult]) -> list[list[str]]:
-    """Where each policy stands between the one compared to and Belady's rule."""
-    shown = ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady")
-    return [[result.label, *(f"{result.summary[name]:.2%}" for name in shown)] for result in results]
+    """Where each policy stands between the one compared to and Belady's rule, the best marked."""
+    from sim.metrics import HIGHER
+    from sim.report.cells import marked
+
+    columns = []
+    for name in ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady"):
+        values = [result.summary[name] for result in results]
+        texts = [f"{value:.2%}" if math.isfinite(value) else "-" for value in values]
+        columns.append(marked(texts, values, HIGHER))
+    return [list(row) for row in zip([result.label for result in results], *columns, strict=True)]
 
 
 def _folder(scenario: str, out: str | None, suffix: str = "") -> Path:

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sim.errors import InputError
+from sim.errors import InputError, InputErrors
 from sim.metric_values import parse_share, parse_value
 from sim.metrics import HIGHER, LOWER, Metric
 from sim.profile import validate
 from sim.scenario_files import beside, each, moved, raise_if_any
-from sim.scenario_kind import ScenarioKind, Variant, kind_of
+from sim.scenario_kind import ScenarioKind, kind_of, with_seed
 from sim.scenario_schema import Name, Strict, Text, whole_number
 from sim.yaml_document import Document, Location, read_document
 
@@ -48,22 +48,12 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One run, as plain data that another process can do. policy: None where the scenario is run as it is."""
-
-    scenario: str
-    set: Mapping[str, Any]
-    seed: int
-    policy: str | None
-    tier: str | None
-
-
-@dataclass(frozen=True)
 class Guard:
-    """One scenario of a baseline: runs by label and seed, and what is watched in each."""
+    """One scenario of a baseline. runs: what is run, a loaded scenario by label and seed; watched: in each of them."""
 
     name: str
-    tasks: Mapping[str, Mapping[int, Task]]
+    kind: ScenarioKind
+    runs: Mapping[str, Mapping[int, Any]]
     watched: tuple[Watched, ...]
 
 
@@ -170,29 +160,26 @@ class _BaselineSpec(Strict):
 def _guard(name: str, spec: _GuardSpec, otherwise: _ToleranceSpec, document: Document) -> Guard:
     at = ("scenarios", name)
     place = beside(document, spec.scenario)
+    if not spec.metrics:
+        raise document.error("no metrics", (*at, "metrics"), expected="at least one")
     try:
         kind = kind_of(place)
         scenario = kind.load(place, spec.set)
-        variants = kind.variants(scenario, spec.compare, spec.tier) if spec.compare else [Variant(scenario.name, None)]
+        variants = kind.variants(scenario, spec.compare, spec.tier) if spec.compare else [(scenario.name, scenario)]
     except InputError as error:
-        raise_if_any([fault if fault.file is not None else moved(document, fault, at) for fault in each(error)])
-        raise
+        raise InputErrors(
+            fault if fault.file is not None else moved(document, fault, at) for fault in each(error)
+        ) from None
     seeds = spec.seeds if isinstance(spec.seeds, tuple) else range(scenario.seed, scenario.seed + spec.seeds)
-    tasks = {
-        label: {seed: Task(place, spec.set, seed, label if spec.compare else None, spec.tier) for seed in seeds}
-        for label, _ in variants
-    }
-    watched = [
-        _watched(metric, given, otherwise, kind, len(seeds), document, at)
-        for metric, given in _items(spec, document, at)
-    ]
-    return Guard(name, tasks, tuple(watched))
-
-
-def _items(spec: _GuardSpec, document: Document, at: Location) -> list[tuple[str, _WatchedSpec]]:
-    if not spec.metrics:
-        raise document.error("no metrics", (*at, "metrics"), expected="at least one")
-    return list(spec.metrics.items())
+    runs = {label: {seed: with_seed(variant, seed) for seed in seeds} for label, variant in variants}
+    watched, errors = [], []
+    for metric, given in spec.metrics.items():
+        try:
+            watched.append(_watched(metric, given, otherwise, kind, len(seeds), document, at))
+        except InputError as error:
+            errors.append(error)
+    raise_if_any(errors)
+    return Guard(name, kind, runs, tuple(watched))
 
 
 def _watched(

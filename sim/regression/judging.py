@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from sim import estimates
 from sim.comparing import Change, changes, relative
-from sim.errors import InputError
+from sim.errors import InputError, InputErrors
 from sim.metrics import LOWER, NEITHER
 from sim.regression.baseline import ABSOLUTE, RELATIVE, Baseline, Guard, Tolerance, Watched
 from sim.regression.recorded import Record, Records
-from sim.regression.running import Measured
+from sim.regression.running import Key, Measured, inputs_of
 
 WITHIN, REGRESSION, IMPROVEMENT, ERROR = "within", "regression", "improvement", "error"
-Runs = Mapping[tuple[str, str, int], Measured]  # by scenario, label and seed
+Runs = Mapping[Key, Measured]
 STATUSES = (ERROR, REGRESSION, IMPROVEMENT, WITHIN)  # the worst first
 
 
@@ -49,50 +49,53 @@ class Finding:
 
 
 def judged(baseline: Baseline, records: Records, runs: Runs) -> list[Finding]:
-    """Every watched metric of every run, and those that were recorded and are watched no longer."""
-    found = []
+    """Every watched metric of every run, and those that were recorded and are watched no longer.
+
+    Raises InputError where a file that a run is made of cannot be read.
+    """
+    found: list[Finding] = []
     for guard in baseline.guards:
         recorded = records.get(guard.name, {})
-        for label, tasks in guard.tasks.items():
-            of_seeds = {seed: runs[guard.name, label, seed] for seed in tasks}
-            found += _of_label(baseline, guard, label, recorded.get(label), of_seeds)
-        for label in recorded.keys() - guard.tasks.keys():
+        for label in guard.runs:
+            found += _of_label(baseline, guard, label, recorded.get(label), _of_seeds(baseline, guard, label, runs))
+        for label in sorted(recorded.keys() - guard.runs.keys()):
             found.append(_gone(baseline, guard.name, label, "", "the run is no longer in the baseline"))
-    for name in records.keys() - {guard.name for guard in baseline.guards}:
+    for name in sorted(records.keys() - {guard.name for guard in baseline.guards}):
         found.append(_gone(baseline, name, "", "", "the scenario is no longer in the baseline"))
     return found
 
 
 def recording(baseline: Baseline, runs: Runs) -> Records:
-    """What is to be recorded of the runs. Raises InputError where one failed, or does not tell a watched metric."""
+    """What is to be recorded of the runs. Raises InputErrors where some failed, or do not tell a watched metric."""
+    errors = [
+        InputError(f"{guard.name}, {label}: {problem}", file=baseline.file)
+        for guard in baseline.guards
+        for label in guard.runs
+        for problem in _why_unrecorded(guard, _of_seeds(baseline, guard, label, runs))
+    ]
+    if errors:
+        raise InputErrors(errors)
     return {
-        guard.name: {
-            label: _record(guard, label, {seed: runs[guard.name, label, seed] for seed in tasks})
-            for label, tasks in guard.tasks.items()
-        }
+        guard.name: {label: _record(guard, label, _of_seeds(baseline, guard, label, runs)) for label in guard.runs}
         for guard in baseline.guards
     }
 
 
+def _of_seeds(baseline: Baseline, guard: Guard, label: str, runs: Runs) -> dict[int, Measured]:
+    return {seed: runs[baseline.name, guard.name, label, seed] for seed in guard.runs[label]}
+
+
+def _why_unrecorded(guard: Guard, runs: Mapping[int, Measured]) -> list[str]:
+    failed = _failed(runs)
+    return [failed] if failed else [problem for one in guard.watched if (problem := _untold(one, runs))]
+
+
 def _record(guard: Guard, label: str, runs: Mapping[int, Measured]) -> Record:
-    for seed, run in runs.items():
-        if run.error:
-            raise InputError(f"{guard.name}, {label}, seed {seed}: {'; '.join(run.error)}")
-    for one in guard.watched:
-        problem = _untold(one, runs)
-        if problem:
-            raise InputError(f"{guard.name}, {label}: {problem}")
     return Record(
-        inputs_of(runs),
-        {seed: run.inputs.get("trace.digest") for seed, run in runs.items()},
+        inputs_of(guard, label),
+        {seed: run.trace for seed, run in runs.items()},
         {one.name: {seed: run.summary[one.name] for seed, run in runs.items()} for one in guard.watched},
     )
-
-
-def inputs_of(runs: Mapping[int, Measured]) -> dict[str, object]:
-    """What runs that differ in their seed alone are of."""
-    first = next(iter(runs.values()))
-    return {name: value for name, value in first.inputs.items() if name not in ("seed", "trace.digest")}
 
 
 # --- one label --------------------------------------------------------------------------------------------------------
@@ -102,20 +105,20 @@ def _of_label(
     baseline: Baseline, guard: Guard, label: str, record: Record | None, runs: Mapping[int, Measured]
 ) -> Iterator[Finding]:
     error = _why_not(record, runs)
-    moved = () if error else _changes(record, runs)
+    moved = () if error else _changes(guard, label, record, runs)
     for one in guard.watched:
         values = {} if record is None else record.metrics.get(one.name, {})
         yield _finding(baseline, guard, label, one, values, runs, error, moved)
     if record is not None and not error:
-        for name in record.metrics.keys() - {one.name for one in guard.watched}:
+        for name in sorted(record.metrics.keys() - {one.name for one in guard.watched}):
             yield _gone(baseline, guard.name, label, name, "it is no longer watched")
 
 
 def _why_not(record: Record | None, runs: Mapping[int, Measured]) -> str:
     """Why the runs cannot be judged; '' where they can."""
-    failed = next(((seed, run) for seed, run in runs.items() if run.error), None)
-    if failed is not None:
-        return f"seed {failed[0]}: {'; '.join(failed[1].error)}"
+    failed = _failed(runs)
+    if failed:
+        return failed
     if record is None:
         return "no recorded values; --update records them"
     if sorted(record.seeds) != sorted(runs):
@@ -123,17 +126,24 @@ def _why_not(record: Record | None, runs: Mapping[int, Measured]) -> str:
     return ""
 
 
+def _failed(runs: Mapping[int, Measured]) -> str:
+    """What became of the first run that failed; '' where none did."""
+    found = next(((seed, run) for seed, run in runs.items() if run.error), None)
+    return "" if found is None else f"seed {found[0]}: {'; '.join(found[1].error)}"
+
+
 def _listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, sorted(seeds)))
 
 
-def _changes(record: Record, runs: Mapping[int, Measured]) -> tuple[Change, ...]:
+def _changes(guard: Guard, label: str, record: Record, runs: Mapping[int, Measured]) -> tuple[Change, ...]:
+    """What changed of the inputs; of requests that did, those of the first seed."""
     traces = [
-        Change("trace.digest", record.traces[seed], run.inputs.get("trace.digest"))
+        Change("trace.digest", record.traces[seed], run.trace)
         for seed, run in runs.items()
-        if record.traces[seed] != run.inputs.get("trace.digest")
+        if record.traces[seed] != run.trace
     ]
-    return (*changes(record.inputs, inputs_of(runs)), *traces[:1])
+    return (*changes(record.inputs, inputs_of(guard, label)), *traces[:1])
 
 
 def _finding(

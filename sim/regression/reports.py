@@ -32,7 +32,8 @@ def sentence(finding: Finding) -> str:
     """What became of it, without its name."""
     if finding.problem and math.isnan(finding.change):
         return finding.problem
-    said = f"was {finding.was:.6g}, is {finding.now:.6g} {finding.unit}: {change_text(finding)}"
+    unit = "" if finding.unit == "1" else f" {finding.unit}"
+    said = f"was {finding.was:.6g}{unit}, is {finding.now:.6g}{unit}: {change_text(finding)}"
     said += f", tolerance {finding.tolerance}"
     return f"{said}; {finding.problem}" if finding.problem else said
 

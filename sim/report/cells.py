@@ -12,7 +12,7 @@ from sim import metrics
 from sim.report.sheet import NAME, Heading, Sheet
 
 
-def plain_table(*columns: str, title: str, names: int = 1) -> Sheet:
+def plain_table(*columns: str, title: str | None = None, names: int = 1) -> Sheet:
     """An empty table, its first columns of names, the others of numbers."""
     first = [Heading(column, NAME, "left") for column in columns[:names]]
     return Sheet([*first, *map(Heading, columns[names:])], title, least=5)
@@ -120,6 +120,16 @@ def _places(values: Sequence[float], scale: float, is_share: bool) -> int:
     if most <= 0 or (scale == 1 and all(isinstance(value, int) for value in values)):
         return 0
     return min(3, max(0, 3 - math.floor(math.log10(most / scale))))
+
+
+def marked(texts: Sequence[str], values: Sequence[float | None], better: str = metrics.LOWER) -> list[str]:
+    """The texts, a star behind those of the best value; behind none where there is nothing to choose from."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if len(set(known)) < 2:
+        return list(texts)
+    best = (max if better == metrics.HIGHER else min)(known)
+    best_text = texts[list(values).index(best)]
+    return [f"{text}*" if text == best_text else text for text in texts]
 
 
 def side_by_side(heading: str, labels: Sequence[str], columns: Sequence[Column]) -> Sheet:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 NUMBER, NAME, PROSE = "number", "name", "prose"  # kept whole; folded anywhere if need be; broken between words
+_EDGES = 2  # columns that a table leaves empty, left and right of it
 _LEAST = {NAME: 14, PROSE: 24}  # columns of a terminal that one is made no narrower than, unless nothing else helps
 
 
@@ -46,9 +47,9 @@ class Sheet:
         self.rows.append(tuple(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        title = self.title
-        for columns in self._blocks(options.max_width):
-            yield self._table(columns, options.max_width, title)
+        title, width = self.title, options.max_width - _EDGES
+        for columns in self._blocks(width):
+            yield self._table(columns, width, title)
             title = None
 
     # --- which columns stand side by side

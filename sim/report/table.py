@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -29,8 +30,6 @@ from sim.report.cells import (
 from sim.report.sheet import Sheet
 
 if TYPE_CHECKING:
-    import pandas
-
     from sim.results import Result
 
 _ALIKE = 0.005  # a relative difference that is not worth a word
@@ -226,26 +225,38 @@ def _aside(best: Result, other: Result) -> str:
     return f"; it hits less in all, but more on reads, {percent(ours)} against {percent(theirs)}"
 
 
-def _contributions(result: Result) -> dict[str, pandas.Series]:
-    """Source of answers (see `_sources`) -> `count`, sums of latency_ns and of its parts."""
-    grouped = result.requests.groupby(_sources(result))
-    table = grouped[["latency_ns", *_PARTS]].sum().assign(count=grouped.size())
-    return {str(name): row for name, row in table.iterrows()}
+def _contributions(result: Result) -> dict[str, dict[str, float]]:
+    """Source of answers (see `_sources`), by name -> `count`, sums of latency_ns and of its parts."""
+    sources, names = _sources(result)
+    asked = sources >= 0
+    weights = {name: result.column("requests", name)[asked] for name in ("latency_ns", *_PARTS)}
+    counts = np.bincount(sources[asked], minlength=len(names))
+    sums = {name: np.bincount(sources[asked], np.nan_to_num(own), len(names)) for name, own in weights.items()}
+    rows = {
+        name: {"count": int(counts[at]), **{key: float(own[at]) for key, own in sums.items()}}
+        for at, name in enumerate(names)
+    }
+    return {name: rows[name] for name in sorted(rows) if rows[name]["count"]}
 
 
-def _sources(result: Result) -> pandas.Series:
-    """What answered each request: the tier that it was read from, a fetch that another had begun, or its being written.
+def _sources(result: Result) -> tuple[np.ndarray, list[str]]:
+    """What answered each request, as numbers into a list of names: the tier that it was read from, a fetch that another
+    had begun, or its being written; -1 of one that nothing answered.
 
     A write goes to the fastest tier that takes the block, wherever the block was found.
     """
-    outcome, tier = result.requests["outcome"], result.requests["served_by"].astype(str)
-    return tier.mask(outcome == "delayed_hit", _WAITING).mask(outcome == "write", _WRITES)
+    outcome, tier = result.column("requests", "outcome"), result.column("requests", "served_by")
+    is_outcome = {name: outcome.codes == code for code, name in enumerate(outcome.names)}
+    names = [*tier.names, _WAITING, _WRITES]
+    nobody = np.zeros(tier.codes.size, bool)
+    sources = np.where(is_outcome.get("delayed_hit", nobody), names.index(_WAITING), tier.codes)
+    return np.where(is_outcome.get("write", nobody), names.index(_WRITES), sources), names
 
 
 _WAITING, _WRITES = "fetches that other requests had begun", "writes"
 
 
-def _cause(source: str, mine: pandas.Series | None, its: pandas.Series) -> str:
+def _cause(source: str, mine: Mapping[str, float] | None, its: Mapping[str, float]) -> str:
     """Whether fewer requests went to the source, or those that did took less time, and then which part of it."""
     what = {_WAITING: f"had to wait for {_WAITING}", _WRITES: "were writes"}.get(
         source, f"had to be read from {source}"
@@ -253,7 +264,7 @@ def _cause(source: str, mine: pandas.Series | None, its: pandas.Series) -> str:
     fewer = 1 - (mine["count"] if mine is not None else 0) / its["count"]
     if mine is None or its["latency_ns"] <= 0:
         return f"{percent(fewer)} fewer requests {what}"
-    my_mean, its_mean = mine / mine["count"], its / its["count"]
+    my_mean, its_mean = ({name: value / one["count"] for name, value in one.items()} for one in (mine, its))
     faster = 1 - my_mean["latency_ns"] / its_mean["latency_ns"]
     if fewer >= faster:
         return f"{percent(fewer)} fewer requests {what}"
@@ -274,7 +285,7 @@ _PARTS = {
 
 def _where_time_goes(result: Result) -> str:
     """The largest part of the latency, by source and kind."""
-    total = float(result.requests["latency_ns"].sum())
+    total = float(np.nansum(result.column("requests", "latency_ns")))
     if total <= 0:
         return f"{result.label}: no request took any time."
     shares = {}

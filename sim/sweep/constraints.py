@@ -1,9 +1,9 @@
 """Constraints between fields: 'tiers.hbm.capacity < tiers.dram.capacity and tiers.dram.capacity <= 64 GiB'.
 
 An expression has fields by their dotted names, numbers, quantities with units, shares such as 5%, text in quotes, true
-and false; + - * /, comparisons (which may be chained), and, or, not, and parentheses. Python parses it, after fields and
-quantities have been replaced by names of our own; only nodes of these kinds are accepted, and nothing is evaluated but
-by this module. A share is a plain number (5% is 0.05); quantities of different kinds do not compare.
+and false; + - * /, comparisons (which may be chained), and, or, not, and parentheses. Python parses it, after fields
+and quantities have been replaced by names of our own; only nodes of these kinds are accepted, and nothing is evaluated
+but by this module. A share is a plain number (5% is 0.05); quantities of different kinds do not compare.
 """
 
 from __future__ import annotations

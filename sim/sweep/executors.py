@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 
 from sim.errors import InputError
@@ -22,6 +23,10 @@ class Workers(ABC):
     executor: Executor
     width: int
 
+    def begin(self) -> None:
+        """Do in the background what takes a while before the first task."""
+        return None
+
     @abstractmethod
     def __enter__(self) -> Workers: ...
 
@@ -30,6 +35,7 @@ class Workers(ABC):
 
     def check(self, folder: Path) -> None:
         """Raises InputError where a worker does not see the folder."""
+        return None
 
     def renew(self) -> bool:
         """Another executor in place of one whose process ended; False where there is none."""
@@ -43,8 +49,13 @@ class LocalWorkers(Workers):
         self.width = jobs
         self._context = multiprocessing.get_context("forkserver")
 
-    def __enter__(self) -> LocalWorkers:
+    def begin(self) -> None:
+        """Let the imports of all processes begin, while this one finds out what there is to run."""
         self._context.set_forkserver_preload([_PRELOADED])
+        forkserver.ensure_running()
+
+    def __enter__(self) -> LocalWorkers:
+        self.begin()
         self._start()
         return self
 

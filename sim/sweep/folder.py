@@ -39,16 +39,17 @@ class SweepFolder:
         another process has it, or it cannot be written.
         """
         made = self._check(resume)
-        try:
+        with self._told():
             (self.path / RUNS).mkdir(parents=True, exist_ok=True)
-            with _locked(self.path):
+        with _locked(self.path):
+            with self._told():
                 self._clean()
                 if made:
                     self._write_manifest()
+            try:
                 yield
+            finally:
                 self._clean()
-        except OSError as error:
-            raise InputError(f"cannot write the results: {error.strerror or error}", file=self.path) from error
 
     def done(self, names: Sequence[str]) -> tuple[set[str], set[str]]:
         """Which of these runs are there whole, and which have failed."""
@@ -61,15 +62,12 @@ class SweepFolder:
         remove_tree(self.path / SHARED)
 
     def _check(self, resume: bool) -> bool:
-        """Whether the folder is yet to be made."""
-        if not self.path.exists() and not self.path.is_symlink():
+        """Whether it is yet to be begun."""
+        found = result_files.format_of(self.path)
+        if not found and _is_begun(self.path):
             return True
         result_files.check_place(self.path)
-        found = result_files.format_of(self.path)
         if not found:
-            if {entry.name for entry in self.path.iterdir()} - {_LOCK, RUNS}:
-                problem = "the folder holds something else than a sweep:"
-                raise InputError(problem, value=str(self.path), expected="a new folder, or another --out")
             return True
         if found != self.manifest["format"]:
             raise InputError("the folder holds other results:", file=self.path, value=found, expected="another --out")
@@ -80,6 +78,13 @@ class SweepFolder:
         if errors:
             raise errors[0] if len(errors) == 1 else InputErrors(errors)
         return False
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot write the results: {error.strerror or error}", file=self.path) from error
 
     def _write_manifest(self) -> None:
         unfinished = self.path / f".{_MANIFEST}.{os.getpid()}.unfinished"
@@ -94,11 +99,23 @@ class SweepFolder:
                     remove_tree(entry)
 
 
+def _is_begun(folder: Path) -> bool:
+    """Whether there is what a sweep leaves that was killed before it had said what it is of."""
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    entries = [*folder.iterdir(), *(folder / RUNS).glob("*")]
+    return all(entry.name.startswith(".") or entry == folder / RUNS for entry in entries)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Raises InputError where another process has the folder."""
     path = folder / _LOCK
-    with path.open("w") as file:
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise InputError(f"cannot write the results: {error.strerror or error}", file=folder) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

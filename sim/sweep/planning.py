@@ -1,4 +1,4 @@
-"""From a sweep to its points: every combination that the constraints allow, each loaded and so checked, by each seed."""
+"""From a sweep to its points: each combination that the constraints allow, loaded and so checked, by each seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Point:
-    """One run. name: its own in the sweep; values: of the fields that vary; scenario: with these values and the seed."""
+    """One run. name: its own in the sweep; values: of the fields that vary; scenario: with these and the seed."""
 
     name: str
     values: Mapping[str, Any]
@@ -70,8 +70,8 @@ def plan_of(sweep: Sweep) -> Plan:
 def loaded(
     kind: ScenarioKind, scenario: str, fixed: Mapping[str, Any], values: Sequence[Combination], document: Document
 ) -> list[Any]:
-    """The scenario at each combination of values. Raises InputErrors with what is wrong with any of them, each fault once,
-    where the document says it.
+    """The scenario at each combination of values. Raises InputErrors with what is wrong with any of them, each fault
+    once, where the document says it.
     """
     found, errors = [], {}
     for one in values:

@@ -19,7 +19,7 @@ from sim.errors import InputError
 from sim.sweep.executors import Workers
 from sim.sweep.folder import SHARED
 from sim.sweep.planning import Point
-from sim.sweep.work import Outcome, Prepared, Task, cannot_write, prepare, run_point, write_error
+from sim.sweep.work import Outcome, Prepared, Task, cannot_write, error_lines, prepare, run_point, write_error
 
 _QUEUED_EACH = 2  # tasks in flight for each that runs, so that none waits for the next
 _MOST_DEATHS = 2  # of processes that ran a point, before it is the point's fault
@@ -34,10 +34,17 @@ class _Job:
     task: Task
     place: str = ""
 
-    def submitted(self, workers: Workers) -> Future:
-        if self.place:
-            return workers.executor.submit(prepare, self.task, self.place)
-        return workers.executor.submit(run_point, self.task)
+
+def _submitted(job: _Job, workers: Workers) -> Future:
+    """One that has failed already where the executor takes nothing any more."""
+    try:
+        if job.place:
+            return workers.executor.submit(prepare, job.task, job.place)
+        return workers.executor.submit(run_point, job.task)
+    except BrokenExecutor as error:
+        failed: Future = Future()
+        failed.set_exception(error)
+        return failed
 
 
 def run_points(
@@ -55,12 +62,12 @@ def run_points(
         most = 1 if _suspected(in_flight.values(), schedule, deaths) else workers.width * _QUEUED_EACH
         while schedule.ready and len(in_flight) < most:
             job = schedule.ready.popleft()
-            in_flight[job.submitted(workers)] = job
+            in_flight[_submitted(job, workers)] = job
         for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
             job = in_flight.pop(future, None)
             if job is None:  # given up with the executor that it was of
                 continue
-            outcome = _outcome_of(future)
+            outcome = _outcome_of(future, job, folder)
             if outcome is None:
                 given_up = [job, *in_flight.values()]
                 in_flight.clear()
@@ -77,18 +84,24 @@ def _settle(
     """Take note of a job that has ended."""
     if outcome.stops:
         raise Stopped(outcome.stops)
-    if not job.place:
-        if reported is not None:
-            reported(outcome)
+    ended = [outcome]
+    if job.place:
+        waited = schedule.prepared(job.task.inputs_key, outcome.prepared)
+        ended = [Outcome(task.name, 0.0, outcome.error) for task in waited]
+        _record(folder, ended)
+    else:
         schedule.ran(job.task, bool(outcome.error))
-        return
-    for task in schedule.prepared(job.task.inputs_key, outcome.prepared):
+    for one in ended if reported is not None else ():
+        reported(one)
+
+
+def _record(folder: Path, failed: Iterable[Outcome]) -> None:
+    """Errors of points that no worker could record."""
+    for one in failed:
         try:
-            write_error(folder, task.name, outcome.error)
+            write_error(folder, one.name, one.error)
         except OSError as error:
             raise Stopped(cannot_write(str(folder), error)) from error
-        if reported is not None:
-            reported(Outcome(task.name, 0.0, outcome.error))
 
 
 class Stopped(InputError):
@@ -98,12 +111,17 @@ class Stopped(InputError):
 # --- processes that end ----------------------------------------------------------------------------------------------
 
 
-def _outcome_of(future: Future) -> Outcome | None:
+def _outcome_of(future: Future, job: _Job, folder: Path) -> Outcome | None:
     """None where the process that did it has ended."""
     try:
         return future.result()
     except (BrokenExecutor, CancelledError):
         return None
+    except Exception as error:  # the executor's own, as of Dask when a run has ended several workers
+        outcome = Outcome(job.task.name, 0.0, error_lines(error)[:1])
+        if not job.place:
+            _record(folder, [outcome])
+        return outcome
 
 
 def _suspected(in_flight: Iterable[_Job], schedule: _Schedule, deaths: dict[str, int]) -> bool:
@@ -127,9 +145,7 @@ def _after_a_death(
             ended.append((job, Outcome(job.task.name, 0.0, lines)))
         else:
             schedule.ready.appendleft(job)
-    for job, outcome in ended:
-        if not job.place:
-            write_error(folder, job.task.name, outcome.error)
+    _record(folder, [outcome for job, outcome in ended if not job.place])
     return ended
 
 

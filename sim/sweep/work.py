@@ -115,9 +115,11 @@ def prepare(task: Task, place: str) -> Outcome:
     return Outcome(task.name, time.perf_counter() - began, prepared=prepared)
 
 
-def sees(path: str) -> bool:
-    """Whether there is this file where this is called."""
-    return os.path.exists(path)
+def sees(path: str) -> tuple[str, bool]:
+    """The version of memhier where this is called, and whether there is this file."""
+    from sim import __version__
+
+    return __version__, os.path.exists(path)
 
 
 # --- what a process keeps --------------------------------------------------------------------------------------------
