@@ -444,6 +444,29 @@ def timeline(
     command.timeline(result, out, from_, to, most, recorded, scenario, trace, output.form_of(json, csv))
 
 
+@app.command()
+def report(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="Folders of runs, comparisons, sweeps or studies.")
+    ],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The page [RESULT/report.html, or report.html of several].")
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Its title [default: the scenarios' names].")
+    ] = None,
+    figures: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write every figure there, as PNG, SVG and CSV.")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    json: _Json = False,
+):
+    """One HTML file about results: the verdict, tables, and charts to hover over and zoom, without a network."""
+    from sim.commands import report as command
+
+    command.report(results, out, title, figures, open_, json)
+
+
 @app.command("check-serving")
 def check_serving(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="requests.jsonl, meta.json, timeseries.csv.")],
