@@ -301,6 +301,12 @@ def test_seeds_are_of_every_combination_and_the_fastest(tmp_path):
     assert [one.scenario.seed for one in listed.points] == [7, 3] and listed.combinations == 1
 
 
+def test_constraints_know_what_is_set(tmp_path):
+    text = "scenario: zipf_three_tier\nset: {tiers.lpddr.capacity: 10%}\nfields: {tiers.hbm.capacity: [5%, 10%]}\n"
+    plan = plan_of(load_sweep(written(tmp_path, text + "where: tiers.hbm.capacity < tiers.lpddr.capacity")))
+    assert [one.values for one in plan.points] == [{"tiers.hbm.capacity": "5%"}] and plan.removed == 1
+
+
 def test_a_field_may_hold_a_policy_with_parameters(tmp_path):
     text = "scenario: zipf_three_tier\nfields:\n  tiers.hbm.eviction: [{policy: s3fifo, small_ratio: 0.2}, lru]"
     plan = plan_of(load_sweep(written(tmp_path, text)))

@@ -121,7 +121,7 @@ def _kind_of(sweep: Sweep) -> ScenarioKind:
 def _allowed(sweep: Sweep, values: Combination) -> bool:
     for at, constraint in enumerate(sweep.where):
         try:
-            if not constraint.holds(values):
+            if not constraint.holds({**sweep.set, **values}):
                 return False
         except InputError as error:
             value = {"value": error.value} if error.has_value else {}

@@ -180,7 +180,7 @@ def _sweep_of(document: Document, overrides: Mapping[str, Any]) -> tuple[Sweep |
     if spec is None:
         return None, errors
     errors += _agreement_errors(document, spec, overrides)
-    where, faults = constraints_of(document, spec.where, spec.fields)
+    where, faults = constraints_of(document, spec.where, {**spec.set, **overrides, **spec.fields})
     errors += faults
     return Sweep(
         name=spec.name,
