@@ -14,7 +14,7 @@ from sim.scenario_files import each, raise_if_any
 from sim.scenario_kind import ScenarioKind
 from sim.sweep.sampling import Combination, combinations
 from sim.sweep.spec import SEED, Sweep
-from sim.yaml_document import Document
+from sim.yaml_document import Document, Location
 
 _MOST_ERRORS = 20
 _LARGEST_SEED = 2**31 - 1
@@ -93,19 +93,23 @@ def placed(document: Document, error: InputError, fixed: Mapping[str, Any], valu
         return error
     for section, said in (("fields", values), ("set", fixed)):
         for name in said:
-            if name in (error.field, error.value):
-                return _at(document, error, (section, name), said[name])
-            if name == f"overrides.{error.field}" or name == f"overrides.{error.value}":
-                return _at(document, error, (section, name), said[name])
+            inner = name.removeprefix("overrides.")  # as a profile calls its fields
+            if error.field in (name, inner):
+                return _at(document, error, _place_of(document, (section, name), said[name]), said[name])
+            if error.has_value and error.value in (name, inner):
+                return _at(document, error, (section, name), name)
     return error
 
 
-def _at(document: Document, error: InputError, at: tuple[str, str], value: object) -> InputError:
+def _place_of(document: Document, at: Location, value: object) -> Location:
+    """Of a value, its own in the list of the field's values."""
     node = document.data.get(at[0], {}).get(at[1])
-    if isinstance(node, list) and value in node:
-        at = (*at, node.index(value))
-    shown = {"value": error.value} if error.has_value else {"value": value}
-    return document.error(error.problem, at, expected=error.expected, candidates=error.candidates, **shown)
+    return (*at, node.index(value)) if isinstance(node, list) and value in node else at
+
+
+def _at(document: Document, error: InputError, at: Location, otherwise: object) -> InputError:
+    value = error.value if error.has_value else otherwise
+    return document.error(error.problem, at, value=value, expected=error.expected, candidates=error.candidates)
 
 
 def _kind_of(sweep: Sweep) -> ScenarioKind:
