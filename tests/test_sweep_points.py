@@ -340,6 +340,7 @@ def refused(capsys, *arguments):
         (["dram_size_and_policy", "--executor", "dask"], "without --scheduler"),
         (["dram_size_and_policy", "--scheduler", "tcp://127.0.0.1:1"], "without --executor dask"),
         (["dram_size_and_policy", "--set", "tiers.lpddr.capacity=5%"], "also set"),
+        (["dram_size_and_policy", "--set", "tiers.hmb.capacity=5%"], "error: --set tiers.hmb.capacity: unknown field"),
         (["dram_size_and_policy", "--json", "--csv"], "both --json and --csv"),
         (["dram_size_and_policy", "--jobs", "0"], "jobs"),
     ],
