@@ -46,13 +46,12 @@ def sweep(
     plan = plan_of(load_sweep(name_or_path, overrides))
     folder = Path(out) if out is not None else Path("results") / plan.sweep.name
     try:
-        with _progress(plan.sweep.name) as progress:
+        with sweep_progress(plan.sweep.name) as progress:
             results = run_plan(plan, folder, workers, resume, progress, lambda left: _announce(plan, folder, left))
     except KeyboardInterrupt:
-        _say(f"to go on: {_resuming(folder)}")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise interrupted(folder) from None
     except Stopped:
-        _say(f"what is done is kept in {folder}; to go on: {_resuming(folder)}")
+        interrupted(folder)
         raise
     output.show(answer(plan, folder, results), form)
     if results.failed:
@@ -69,7 +68,8 @@ def answer(plan: Plan, folder: Path, results: ResultSet) -> Answer:
     ]
     document = {"sweep": plan.sweep.name, "result": str(folder), "runs": len(results)}
     document |= {"combinations": rows, "failed": failed, "removed": plan.removed}
-    return Answer(document, rows, lambda: _text(results, metrics), _notes(folder, results))
+    notes = [*failures(folder, results), f"all runs and summary.csv: {folder}"]
+    return Answer(document, rows, lambda: _text(results, metrics), notes)
 
 
 def _text(results: ResultSet, metrics: Sequence[str]) -> Any:
@@ -80,7 +80,8 @@ def _text(results: ResultSet, metrics: Sequence[str]) -> Any:
     return report(results, metrics) if metrics else Text("No run has come to its end.")
 
 
-def _notes(folder: Path, results: ResultSet) -> list[str]:
+def failures(folder: Path, results: ResultSet) -> list[str]:
+    """Lines about runs that failed."""
     notes = []
     if results.failed:
         notes.append(f"{len(results.failed)} of {len(results.failed) + len(results)} runs failed:")
@@ -92,14 +93,21 @@ def _notes(folder: Path, results: ResultSet) -> list[str]:
             notes.append(f"  {names[0]}{more}: {fault}")
         if len(faults) > _MOST_FAULTS:
             notes.append(f"  and {len(faults) - _MOST_FAULTS} other errors, in {folder / 'runs'}")
-    return [*notes, f"all runs and summary.csv: {folder}"]
+    return notes
 
 
 # --- on stderr -------------------------------------------------------------------------------------------------------
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def interrupted(folder: Path) -> typer.Exit:
+    """Say how to go on; what to raise where a person stopped it."""
+    say(f"what is done is kept in {folder}; to go on: {_resuming(folder)}")
+    return typer.Exit(_INTERRUPTED)
 
 
 def _announce(plan: Plan, folder: Path, left: int) -> None:
@@ -110,7 +118,7 @@ def _announce(plan: Plan, folder: Path, left: int) -> None:
     said += f"; constraints removed {plan.removed} more" if plan.removed else ""
     if left < len(plan.points):
         said += f"; {_runs(left)} left to do" if left else "; all are there"
-    _say(f"{said}; into {folder}")
+    say(f"{said}; into {folder}")
 
 
 def _runs(count: int) -> str:
@@ -124,7 +132,7 @@ def _resuming(folder: Path) -> str:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Progress | None]:
+def sweep_progress(name: str) -> Iterator[Progress | None]:
     """Draws runs done, failed, and the time left, on stderr; None where nobody would see it."""
     if not sys.stderr.isatty():
         yield None
