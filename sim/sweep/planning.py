@@ -58,7 +58,7 @@ def plan_of(sweep: Sweep) -> Plan:
     with files_stay():
         kind = kind_of_scenario(sweep.scenario, sweep.document)
         wanted = combinations(sweep.fields, sweep.sample)
-        allowed = [values for values in wanted if allows(sweep.where, values, sweep.document)]
+        allowed = [values for values in wanted if allows(sweep.where, {**sweep.set, **values}, sweep.document)]
         if not allowed:
             at = ("where",)
             raise sweep.document.error("the constraints allow none of the combinations:", at, value=len(wanted))
@@ -128,7 +128,7 @@ def allows(where: Sequence[Constraint], values: Combination, document: Document)
     """Whether all constraints hold. Raises InputError where one cannot be told, where the document says it."""
     for at, constraint in enumerate(where):
         try:
-            if not constraint.holds({**sweep.set, **values}):
+            if not constraint.holds(values):
                 return False
         except InputError as error:
             value = {"value": error.value} if error.has_value else {}
