@@ -499,7 +499,7 @@ def list_(
         typer.Argument(
             metavar="WHAT",
             help="policies, devices, systems, gpus, kernels, models, readers, generators, allocations, traces, "
-            "scenarios, sweeps, presets.",
+            "scenarios, sweeps, studies, presets.",
         ),
     ],
     json: _Json = False,
