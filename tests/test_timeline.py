@@ -419,7 +419,8 @@ def test_bad_input_is_one_line(result, serving_result, allocation_result, tmp_pa
     assert "nothing happens in this window" in refused(capsys, folder, *out, "--from", "1 h")
     assert "too few events" in refused(capsys, folder, *out, "--most", "5")
     assert "counters" in refused(capsys, folder, *out, "--most", "100")
-    assert "a folder stands where" in refused(capsys, folder, "--out", tmp_path)
+    assert "is no file" in refused(capsys, folder, "--out", tmp_path)
+    assert "is no file" in refused(capsys, folder, "--out", "/dev/full")
     assert "cannot write the timeline" in refused(capsys, folder, "--out", tmp_path / "no" / "a.json")
     assert "--scenario is of a run" in refused(capsys, allocation_result.folder, *out, "--scenario", "a")
     assert "'none'" in refused(capsys, serving_result.folder, *out), "the trace of a made-up run"
