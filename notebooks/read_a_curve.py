@@ -68,14 +68,14 @@ curves["ddr4_3200"].round(2)
 # measurement that breaks it is wrong:
 
 # %%
-pd.DataFrame(
-    {device: curve["requests a us"] * curve["mean (ns)"] / 1000 for device, curve in curves.items()}
-).set_axis(OUTSTANDING).round(2)
+pd.DataFrame({device: curve["requests a us"] * curve["mean (ns)"] / 1000 for device, curve in curves.items()}).set_axis(
+    OUTSTANDING
+).round(2)
 
 # %% [markdown]
-# (What is not exact is the end of the measurement, when requests are still under way.) Read the other way around the law
-# says how much must be outstanding to use a device fully: its bandwidth times its latency. A core that waits for one
-# cache line at a time gets an eighth of a DRAM channel, and a hundredth of the expander.
+# (What is not exact is the end of the measurement, when requests are still under way.) Read the other way around the
+# law says how much must be outstanding to use a device fully: its bandwidth times its latency. A core that waits for
+# one cache line at a time gets an eighth of a DRAM channel, and a hundredth of the expander.
 
 # %%
 unloaded = {device: curve["mean (ns)"].iloc[0] for device, curve in curves.items()}
@@ -90,8 +90,8 @@ pd.DataFrame({"alone (ns)": unloaded, "most (GB/s)": most}).assign(
 # %% [markdown]
 # ## The knee
 #
-# Where to run a device? Kleinrock (1979) takes the point at which bandwidth over latency, the *power*, is greatest: from
-# there on, each per cent of bandwidth costs more than a per cent of latency.
+# Where to run a device? Kleinrock (1979) takes the point at which bandwidth over latency, the *power*, is greatest:
+# from there on, each per cent of bandwidth costs more than a per cent of latency.
 
 # %%
 knees = pd.DataFrame(
@@ -104,7 +104,9 @@ figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
 for axes, (device, curve) in zip(panels, curves.items(), strict=True):
     axes.plot(curve["GB/s"], curve["mean (ns)"], marker="o", label="mean")
     axes.plot(curve["GB/s"], curve["p99 (ns)"], marker=".", linestyle=":", label="99th percentile")
-    axes.plot(*knees.loc[device, ["GB/s", "mean (ns)"]], "s", markersize=12, fillstyle="none", color="black", label="knee")
+    axes.plot(
+        *knees.loc[device, ["GB/s", "mean (ns)"]], "s", markersize=12, fillstyle="none", color="black", label="knee"
+    )
     axes.set(title=device, xlabel="GB/s", yscale="log", xlim=(0, None))
     axes.grid(alpha=0.3)
 panels[0].set_ylabel("latency (ns)")
@@ -114,9 +116,10 @@ plt.show()
 # %% [markdown]
 # ## An open loop
 #
-# Whoever does not wait for answers keeps sending: arrivals at a rate, at random (Poisson). Up to the knee it makes little
-# difference; near the greatest bandwidth latency has no bound, because a closed loop is its own brake and this is not.
-# A device of the model `fixed`, by the same latency and bandwidth, does not know of banks, rows, refresh and turnarounds.
+# Whoever does not wait for answers keeps sending: arrivals at a rate, at random (Poisson). Up to the knee it makes
+# little difference; near the greatest bandwidth latency has no bound, because a closed loop is its own brake and this
+# is not. A device of the model `fixed`, by the same latency and bandwidth, does not know of banks, rows, refresh and
+# turnarounds.
 
 # %%
 shares = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95]
@@ -167,6 +170,6 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# The same from the command line, with a CSV file and a figure: `python run_sim.py probe ddr4_3200 --pattern seq
-# --outstanding 1,4,16,64`; `probe SYSTEM:TIER` drives the whole way to a tier of a machine, and `--with` a second requester
-# beside the first.
+# The same from the command line, with a CSV file and a figure: `run_sim.py probe ddr4_3200 --pattern seq --outstanding
+# 1,4,16,64`; `probe SYSTEM:TIER` drives the whole way to a tier of a machine, and `--with` a second requester beside
+# the first.

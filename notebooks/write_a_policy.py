@@ -15,9 +15,9 @@
 # # From an idea to a policy
 #
 # A database scans a table, and each page of it drives out one that will be used again. MySQL's InnoDB has an answer: a
-# new page enters its LRU list not at the newest end but at a *midpoint*, three eighths from the oldest, and only a page that is
-# asked for again moves up. Is that good for PostgreSQL's pages, too? This notebook writes the policy, checks it, and compares
-# it on a recorded trace.
+# new page enters its LRU list not at the newest end but at a *midpoint*, three eighths from the oldest, and only a page
+# that is asked for again moves up. Is that good for PostgreSQL's pages, too? This notebook writes the policy, checks
+# it, and compares it on a recorded trace.
 
 # %%
 from typing import NamedTuple
@@ -31,9 +31,9 @@ import sim
 # %% [markdown]
 # ## The state
 #
-# What a policy remembers is a NamedTuple of arrays and plain numbers, made by `init` for blocks that are numbered from 0.
-# Here are two lists in one array of links: the young end and the old end of the LRU list. What changes has to be in an
-# array; keyword arguments of `init` are the policy's parameters.
+# What a policy remembers is a NamedTuple of arrays and plain numbers, made by `init` for blocks that are numbered from
+# 0. Here are two lists in one array of links: the young end and the old end of the LRU list. What changes has to be in
+# an array; keyword arguments of `init` are the policy's parameters.
 
 
 # %%
@@ -108,8 +108,8 @@ def policy(evict):
 # %% [markdown]
 # ## Does it keep the rules?
 #
-# `check_policy` tries it on small random traces, as Python and then compiled: objects of one size and of many, a cache of
-# one object, refusals, removals.
+# `check_policy` tries it on small random traces, as Python and then compiled: objects of one size and of many, a cache
+# of one object, refusals, removals.
 
 # %%
 try:
@@ -118,8 +118,8 @@ except AssertionError as error:
     print(error)
 
 # %% [markdown]
-# There may be no old block at all: young ones are left, or the cache has room for one alone. Then the list of the old is
-# empty, and its oldest end is the sentinel. So:
+# There may be no old block at all: young ones are left, or the cache has room for one alone. Then the list of the old
+# is empty, and its oldest end is the sentinel. So:
 
 
 # %%
@@ -135,8 +135,8 @@ print(sim.testing.check_policy(MIDPOINT))
 # %% [markdown]
 # ## How often does it hit?
 #
-# Pages of a PostgreSQL server under pgbench, with a reporting query that scans all accounts beside it; `replay` takes the object itself.
-# Belady's policy knows the future and bounds all others.
+# Pages of a PostgreSQL server under pgbench, with a reporting query that scans all accounts beside it; `replay` takes
+# the object itself. Belady's policy knows the future and bounds all others.
 
 # %%
 trace = sim.load_trace("postgres_pgbench")

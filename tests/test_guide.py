@@ -1,8 +1,9 @@
 """The guide's examples run: each page's commands and Python, in order, in a folder of its own.
 
-A page's blocks ```sh and ```python are run from top to bottom; Python blocks of a page share one session. A block of any
-language whose first line is a comment `# NAME.EXT` is a file of that name. A block that is not run says so in an HTML
-comment before it, with a reason: <!-- not run: needs a download -->. Numbers in ```text blocks are those that were printed.
+Blocks of ```sh and ```python are run from the top of a page to its end; Python blocks of a page share one session. A
+block of any language whose first line is a comment `# NAME.EXT` is a file of that name. A block that is not run says so
+in an HTML comment before it, with a reason: <!-- not run: needs a download -->. Numbers in ```text blocks are among those
+that the page's blocks print.
 """
 
 from __future__ import annotations

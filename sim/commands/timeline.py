@@ -31,7 +31,8 @@ def timeline(
     window = Window(parse_time(from_) if from_ else 0.0, parse_time(to) if to else float("inf"))
     result = load_result(folder)
     path = Path(out) if out else Path(folder) / "timeline.json.gz"
-    with output.progress("simulating it again") as progress:
+    with output.live() as view:
+        progress = view.begin("simulating it again") if view else None
         made = make_timeline(result, path, window, most, recorded, scenario, trace, progress)
     output.show(_answer(made), form)
 
