@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -201,7 +202,7 @@ def test_tables_are_sorted_and_data_saved(opened):
     figure.locator("details.data > summary").click()
     with shown.expect_download() as saved:
         figure.locator("button[data-csv]").click()
-    lines = open(saved.value.path(), encoding="utf-8").read().splitlines()
+    lines = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("tiers.hbm.capacity,") and len(lines) == 7
 
 

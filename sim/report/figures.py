@@ -201,7 +201,7 @@ def _save_one(draw: Callable[[Axes], Axes], path: Path, title: str, legend_below
 
 
 _SIZE = (6.4, 4.2)  # inches, as all lengths here
-_MARGINS = {"left": 0.56, "right": 0.25, "top": 0.24, "bottom": 0.48}
+_MARGINS = {"left": 0.74, "right": 0.25, "top": 0.24, "bottom": 0.48}
 _LABELS_END = 0.2  # from the edge of the figure
 _LEGEND_COLUMNS, _LEGEND_ROW, _LEGEND_PADDING = 4, 0.17, 0.12
 

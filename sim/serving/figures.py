@@ -141,12 +141,12 @@ def save_run_figures(result: ServingResult, folder: str | Path) -> list[Path]:
         ax = drawn(figure.add_subplot())
         ax.set_title(f"{result.label}: {ax.get_title()}", fontsize=10)
         paths.append(save_figure(figure, folder / f"{name}.png"))
-    for name, draw, title, height in (
+    for name, drawn, title, height in (
         ("engine", engine_over_time, "the engine over time", 6.0),
         ("kv_cache", kv_over_time, "KV cache over time", 5.0),
     ):
         figure = new_figure(7.6, height, "constrained")
-        draw(result, figure)
+        drawn(result, figure)
         figure.suptitle(f"{result.label}: {title}", fontsize=10)
         paths.append(save_figure(figure, folder / f"{name}.png"))
     return paths
