@@ -1,13 +1,16 @@
-# make run: the main job on bundled real input; make test: lint and tests; both set up .venv first.
+# make run: the main job on bundled real input; make test: lint and tests; make docs: the user guide.
+# All set up .venv first.
 
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed_docs
 BIN := $(VENV)/bin
 SCENARIO ?= scenarios/postgres_pgbench.yaml
 PYTEST_ARGS ?= -n 2
+SPHINX := $(BIN)/python -m sphinx -c docs -W -n --keep-going -q
 
-.PHONY: run test lint bench setup clean
+.PHONY: run test lint bench docs linkcheck notebooks setup clean
 
 run: $(STAMP)
 	$(BIN)/python run_sim.py compare $(SCENARIO)
@@ -23,6 +26,16 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/replay.py
 	$(BIN)/python benchmarks/streaming.py
 
+docs: $(DOCS_STAMP)
+	$(SPHINX) -b html . docs/_build/html
+	@echo "the guide: docs/_build/html/index.html"
+
+linkcheck: $(DOCS_STAMP)
+	$(SPHINX) -b linkcheck . docs/_build/linkcheck
+
+notebooks: $(STAMP)
+	$(BIN)/python docs/make_notebooks.py
+
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -32,6 +45,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist results *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks .numba_boundscheck
+	rm -rf $(VENV) build dist results docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks .numba_boundscheck
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

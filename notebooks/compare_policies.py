@@ -18,6 +18,8 @@
 # whole hierarchy in time, with queues and fetches that are waited for.
 
 # %%
+import tempfile
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -38,7 +40,7 @@ pd.DataFrame(
         "4 KiB read, unloaded (ns)": profile.unloaded_ns(tier.name, 4096),
     }
     for tier in profile.tiers
-)
+).round(1)
 
 # %% [markdown]
 # ## The trace
@@ -73,20 +75,33 @@ plt.show()
 # A scenario says which machine, which workload and who decides in each tier; anything in it can be set from here.
 
 # %%
-result = sim.run("postgres_pgbench", overrides={"workload.requests": 50_000})
-{name: result.summary[name] for name in ("latency_mean_ns", "latency_p99_ns", "hit_ratio")}
+few = {"workload.requests": 50_000}
+with tempfile.TemporaryDirectory() as folder:
+    sim.compare("postgres_pgbench", ["lru", "sieve", "s3fifo"], overrides=few, out=folder)
+    results = sim.load_results(folder)
+    requests = results.table("requests")
+
+# %% [markdown]
+# Results of runs are tidy tables: `summary` has a row a run and a column a metric, its unit in its name; `table` has
+# all rows of all runs.
 
 # %%
-results = sim.compare("postgres_pgbench", ["fifo", "lru", "sieve"], overrides={"workload.requests": 50_000})
-pd.DataFrame({one.label: one.summary for one in results}).loc[["latency_mean_ns", "latency_p99_ns", "hit_ratio"]]
+results.summary.set_index("label")[["hit_ratio", "latency_mean_ns", "latency_p50_ns", "latency_p99_ns"]].round(4)
+
+# %% [markdown]
+# More hits are not the same as sooner answers. Where the time of the mean request goes:
+
+# %%
+parts = ["queue_ns", "device_ns", "link_ns", "wait_ns"]
+requests.groupby(["run", "served_by"], observed=True)[parts].mean().round(0)
 
 # %% [markdown]
 # How long requests took: the share of them that was answered within a given time.
 
 # %%
-for one in results:
-    latency_us = (one.requests["latency_ns"] / 1000).sort_values().to_numpy()
-    plt.plot(latency_us, [(rank + 1) / len(latency_us) for rank in range(len(latency_us))], label=one.label)
+for name, rows in requests.groupby("run"):
+    latency_us = (rows["latency_ns"] / 1000).sort_values()
+    plt.plot(latency_us, [(rank + 1) / len(latency_us) for rank in range(len(latency_us))], label=name)
 plt.xscale("log")
 plt.xlabel("latency (us)")
 plt.ylabel("share of requests")

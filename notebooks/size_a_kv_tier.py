@@ -16,10 +16,9 @@
 # %% [markdown]
 # # How large a KV tier, and of what?
 #
-# A chat service on one H100. Below the GPU's own memory its KV cache may have DRAM, CXL memory or a drive. How much
-# of which is the cheapest that finds a third of all prompt tokens, gives nine in ten requests their first token soon
-# enough, and lasts? First the hit ratio by size, without a clock, which takes a moment; then the whole engine in
-# time.
+# A chat service on one H100. Below the GPU's own memory its KV cache may have DRAM, CXL memory or a drive. How much of
+# which is the cheapest that finds a third of all prompt tokens, gives nine in ten requests their first token soon
+# enough, and lasts? First the hit ratio by size, without a clock, which takes a moment; then the whole engine in time.
 
 # %%
 import dataclasses
@@ -58,8 +57,8 @@ print(f"{len(tokens):,} calls in {trace.calls.arrival_ns[-1] / 60e9:.0f} min; {t
 # %% [markdown]
 # ## Hits by size, without time
 #
-# One cache of prefix blocks (64 MiB: 512 tokens of Llama 3.1 8B) under four eviction policies. A call finds the
-# longest run of its prompt's blocks, from the first on, so that a block is worth nothing once one before it has gone.
+# One cache of prefix blocks (64 MiB: 512 tokens of Llama 3.1 8B) under four eviction policies. A call finds the longest
+# run of its prompt's blocks, from the first on, so that a block is worth nothing once one before it has gone.
 
 # %%
 sizes_gib = [32, 64, 128, 256, 512, 1024, 2048]
@@ -146,9 +145,9 @@ found = pd.DataFrame(
 found.round(4)
 
 # %% [markdown]
-# All three find as much as one cache of their size does without a clock, and a first token comes nearly as soon from
-# a drive as from DRAM: computing a prompt takes so much longer than loading it. But all that is computed is written
-# to the tier, and a drive is rated for so many bytes.
+# All three find as much as one cache of their size does without a clock, and a first token comes nearly as soon from a
+# drive as from DRAM: computing a prompt takes so much longer than loading it. But all that is computed is written to
+# the tier, and a drive is rated for so many bytes.
 
 # %%
 styles = {  # what lies on top of each other is to be seen all the same
@@ -171,8 +170,7 @@ for metric, target in (("found", TARGET_FOUND), ("TTFT p90 (s)", TARGET_TTFT_S))
 # ## The cheapest that will do
 #
 # The price of a million tokens hardly changes: at a given load it is that of the GPU, by the hour. What a tier buys
-# here is time. Prices of tiers are estimates, each with its source in the device's file, of the capacity that is
-# used.
+# here is time. Prices of tiers are estimates, each with its source in the device's file, of the capacity that is used.
 
 # %%
 in_time = (found["found"] >= TARGET_FOUND) & (found["TTFT p90 (s)"] <= TARGET_TTFT_S)

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -128,15 +128,18 @@ def cache_folder() -> Path:
     """Where downloads are kept."""
     if os.environ.get("MEMHIER_CACHE"):
         return Path(os.environ["MEMHIER_CACHE"])
-    import pooch
+    import platformdirs  # pooch asks it, too, but takes 0.1 s to be imported
 
-    return Path(pooch.os_cache("memhier"))
+    return Path(platformdirs.user_cache_dir("memhier"))
 
 
-def _places(wanted: Entry) -> list[Path]:
+def _places(wanted: Entry) -> Iterator[Path]:
+    """Where it may be; to find out where downloads are kept takes the longest, so that is last."""
     folders = [Path(folder) for folder in os.environ.get("MEMHIER_TRACE_PATH", "").split(os.pathsep) if folder]
-    bundled = [_workloads() / "traces" / wanted.file] if wanted.file else []
-    return [*(folder / wanted.filename for folder in folders), cache_folder() / wanted.filename, *bundled]
+    yield from (folder / wanted.filename for folder in folders)
+    if wanted.file:
+        yield _workloads() / "traces" / wanted.file
+    yield cache_folder() / wanted.filename
 
 
 def _workloads() -> Path:

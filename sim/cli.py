@@ -2,12 +2,11 @@
 
 Only what every command needs is imported here; each command imports the rest when it runs, so that help comes at once.
 What a person did wrong is one `error:` line each on stderr and exit code 2. With --json, stdout holds one document and
-nothing else; progress is drawn on stderr, where that is a terminal.
+nothing else, with --csv one table; progress is drawn on stderr, where that is a terminal.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import warnings
@@ -16,7 +15,8 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from sim.errors import InputError
+from sim.errors import InputError, InputErrors
+from sim.garbage import collect_rarely
 
 app = typer.Typer(
     help="A discrete-event simulator of memory hierarchies.",
@@ -43,16 +43,23 @@ _Option = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the reader (list readers).")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
-
-_ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000  # imports make a million objects that stay; looking through them takes time
+_Csv = Annotated[bool, typer.Option("--csv", help="The main table as CSV on stdout, and nothing else there.")]
 
 
 @app.command()
-def run(scenario: _Scenario, set_: _Set = None, seed: _Seed = None, out: _Out = None, json: _Json = False):
+def run(
+    scenario: _Scenario,
+    set_: _Set = None,
+    seed: _Seed = None,
+    out: _Out = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
     """Run a scenario, print its metrics, and write tables and figures."""
-    from sim.commands import scenarios
+    from sim.commands import output, scenarios
 
-    scenarios.run(scenario, _settings(set_), seed, out, json)
+    form = output.form_of(json, csv)
+    output.show(scenarios.run(scenario, _settings(set_), seed, out), form)
 
 
 @app.command()
@@ -69,11 +76,97 @@ def compare(
     seed: _Seed = None,
     out: _Out = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Run a scenario once for each policy, and say which is best at what."""
-    from sim.commands import scenarios
+    from sim.commands import output, scenarios
 
-    scenarios.compare(scenario, policies, tier, _settings(set_), seed, out, json, against)
+    form = output.form_of(json, csv)
+    output.show(scenarios.compare(scenario, policies, tier, _settings(set_), seed, out, against), form)
+
+
+@app.command()
+def diff(
+    was: Annotated[str, typer.Argument(metavar="A", help="A folder of results: of a run, a comparison or a sweep.")],
+    now: Annotated[str, typer.Argument(metavar="B", help="Another, whose runs are compared with those.")],
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Only these; with fewer tests, more of them can tell.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Show tiers' and links' metrics, too, and each pair.")] = False,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """What differs between two sets of results, in configuration and scores, and how sure that is."""
+    from sim.commands import diff as command
+    from sim.commands import output
+
+    form = output.form_of(json, csv)
+    output.show(command.diff(was, now, metrics, all_), form)
+
+
+@app.command()
+def regress(
+    baselines: Annotated[
+        list[str], typer.Argument(metavar="BASELINE.yaml...", help="What is watched: scenarios, metrics, tolerances.")
+    ],
+    update: Annotated[bool, typer.Option("--update", help="Record the values as they are now.")] = False,
+    junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write JUnit XML, which CI systems read.")] = None,
+    markdown: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a table for a pull request or a job's summary.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="How many processes run scenarios.", min=1, max=1024)] = 1,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Run baselines and say what is worse than recorded: exit code 0 if nothing is, 1 if something is, 2 on errors."""
+    from sim.commands import output
+    from sim.commands import regress as command
+
+    form = output.form_of(json, csv)
+    answer, code = command.regress(baselines, update, junit, markdown, jobs)
+    output.show(answer, form)
+    command.report_errors(answer)
+    raise typer.Exit(code)
+
+
+@app.command()
+def sweep(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's file, or the name of a shipped one.")],
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time [default: one a processor].", min=1)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Do what is missing of a sweep that was begun.")] = False,
+    executor: Annotated[str, typer.Option(help="Where runs are done: local or dask.")] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of Dask, such as tcp://127.0.0.1:8786.")
+    ] = None,
+    set_: _Set = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [default: results/SWEEP].")] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Run a scenario at many points: fields, policies and seeds that a file lists; compare what comes out."""
+    from sim.commands import output
+    from sim.commands import sweep as command
+
+    form = output.form_of(json, csv)
+    command.sweep(sweep, _settings(set_), out, jobs, resume, executor, scheduler, form)
+
+
+@app.command()
+def optimize(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's file, or the name of a shipped one.")],
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time [default: one a processor].", min=1)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that was begun.")] = False,
+    set_: _Set = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [default: results/STUDY].")] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Search for the best values of fields: several objectives, limits to keep to, and the front of what is best."""
+    from sim.commands import optimize as command
+    from sim.commands import output
+
+    form = output.form_of(json, csv)
+    command.optimize(study, _settings(set_), out, jobs, resume, form)
 
 
 @app.command()
@@ -92,12 +185,15 @@ def replay(
     option: _Option = None,
     seed: Annotated[int, typer.Option(help="Of policies that draw lots.", min=0)] = 0,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Hit ratios of one cache alone, as fast as possible."""
+    from sim.commands import output
     from sim.commands import replay as command
 
+    form = output.form_of(json, csv)
     label = ":".join([policy, *(param or [])])
-    command.replay(trace, label, capacity, ignore_object_size, admission, reader, option, seed, json)
+    output.show(command.replay(trace, label, capacity, ignore_object_size, admission, reader, option, seed), form)
 
 
 @app.command()
@@ -125,11 +221,13 @@ def alloc(
     seed: Annotated[int, typer.Option(help="Of allocators that draw lots.", min=0)] = 0,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [results/TRACE-alloc].")] = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Allocators on a stream of allocations: what each holds, wastes, refuses, and how it scatters objects."""
-    from sim.commands import allocations
+    from sim.commands import allocations, output
 
-    allocations.alloc(trace, allocators, capacity, source, option, link, looks, seed, out, json)
+    form = output.form_of(json, csv)
+    output.show(allocations.alloc(trace, allocators, capacity, source, option, link, looks, seed, out), form)
 
 
 @app.command()
@@ -144,11 +242,14 @@ def convert(
         str | None, typer.Option("--format", help="parquet, oracleGeneral or dense [default: by the target's name].")
     ] = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Write a trace in another format; a dense one is replayed without being read first."""
     from sim.commands import convert as command
+    from sim.commands import output
 
-    command.convert(source, target, reader, option, format_, json)
+    form = output.form_of(json, csv)
+    output.show(command.convert(source, target, reader, option, format_), form)
 
 
 @app.command("trace-stats")
@@ -158,11 +259,14 @@ def trace_stats(
     option: _Option = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Write tables and figures there.")] = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """What a trace is like: popularity, reuse, sizes, working set, scans, tenants."""
+    from sim.commands import output
     from sim.commands import trace_stats as command
 
-    command.trace_stats(trace, reader, option, out, json)
+    form = output.form_of(json, csv)
+    output.show(command.trace_stats(trace, reader, option, out), form)
 
 
 @app.command()
@@ -183,11 +287,15 @@ def mrc(
     seed: Annotated[int, typer.Option(help="Of the sample, and of policies that draw lots.", min=0)] = 0,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Where CSV and figure go [results/TRACE-mrc].")] = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Miss-ratio curves: how often a cache misses, by its size."""
     from sim.commands import mrc as command
+    from sim.commands import output
 
-    command.mrc(trace, policies, sizes, points, method, rate, check, ignore_object_size, reader, seed, out, json)
+    form = output.form_of(json, csv)
+    how = (policies, sizes, points, method, rate, check, ignore_object_size, reader, seed)
+    output.show(command.mrc(trace, *how, out, form.is_for_a_person), form)
 
 
 @app.command()
@@ -237,13 +345,16 @@ def probe(
         typer.Option(metavar="DIR", help="Where CSV and figure of a curve go [results/DEVICE-PATTERN-probe]."),
     ] = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Drive a device or link alone: bandwidth, latency, energy under a load, a curve of loads, or several at once."""
+    from sim.commands import output
     from sim.commands import probe as command
 
+    form = output.form_of(json, csv)
     asked = {"pattern": pattern, "read_ratio": read_ratio, "outstanding": outstanding, "rate": rate, "size": size}
     asked |= {"requests": requests, "warmup": warmup, "seed": seed, "base": base, "span": span}
-    command.probe(device, asked, with_ or [], _settings(set_), out, json)
+    output.show(command.probe(device, asked, with_ or [], _settings(set_), out, form.is_for_a_person), form)
 
 
 @app.command()
@@ -263,11 +374,14 @@ def calibrate(
         str | None, typer.Option(metavar="FILE", help="Where the constants go [results/DEVICE.yaml].")
     ] = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Fit the cost model to measured kernel times; errors are told on the half that was not fitted to."""
     from sim.commands import calibrate as command
+    from sim.commands import output
 
-    command.calibrate(files, device, model, apply, out, json)
+    form = output.form_of(json, csv)
+    output.show(command.calibrate(files, device, model, apply, out), form)
 
 
 @app.command()
@@ -288,11 +402,46 @@ def explain(
         str | None, typer.Option(metavar="FILE", help="That of a replay of allocations, where it is a file.")
     ] = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Why a serving run took its time, or which objects pinned the holes when an allocation was refused."""
     from sim.commands import explain as command
+    from sim.commands import output
 
-    command.explain(result, request, what_if, scenario, trace, json)
+    form = output.form_of(json, csv)
+    output.show(command.explain(result, request, what_if, scenario, trace), form)
+
+
+@app.command()
+def timeline(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A folder of results of run, compare or alloc.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="NAME.json or NAME.json.gz [RESULT/timeline.json.gz].")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Draw from here on, such as 2.5ms.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar="TIME", help="Draw up to here.")] = None,
+    most: Annotated[
+        int, typer.Option(metavar="N", help="How many events at most; of more, a sample is drawn.")
+    ] = 200_000,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="What the tables hold alone; the run is not simulated again.")
+    ] = False,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="FILE", help="That of the run, where it names files of its own.")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The trace of the run, where that is a file.")
+    ] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """What happened when, as a trace for Perfetto: requests, iterations, transfers, evictions, what was in use."""
+    from sim.commands import output
+    from sim.commands import timeline as command
+
+    command.timeline(result, out, from_, to, most, recorded, scenario, trace, output.form_of(json, csv))
 
 
 @app.command()
@@ -333,11 +482,14 @@ def check_serving(
     ] = None,
     figure: Annotated[str | None, typer.Option(metavar="PNG", help="Draw the series of both runs.")] = None,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """Replay a measured run of a real serving engine, and say how far ours is from it."""
     from sim.commands import check_serving as command
+    from sim.commands import output
 
-    command.check(folder, system, model, kernels, arrivals, figure, json)
+    form = output.form_of(json, csv)
+    output.show(command.check(folder, system, model, kernels, arrivals, figure), form)
 
 
 @app.command("list")
@@ -347,40 +499,53 @@ def list_(
         typer.Argument(
             metavar="WHAT",
             help="policies, devices, systems, gpus, kernels, models, readers, generators, allocations, traces, "
-            "scenarios, presets.",
+            "scenarios, sweeps, presets.",
         ),
     ],
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """What there is to choose from."""
-    from sim.commands import listing
+    from sim.commands import listing, output
 
-    listing.show(what, json)
+    form = output.form_of(json, csv)
+    output.show(listing.entries(what), form)
 
 
 @app.command()
 def validate(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios, models, accelerators.")
+        list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios, sweeps, models, accelerators.")
     ],
+    json: _Json = False,
+    csv: _Csv = False,
 ):
     """Check hardware profiles, scenarios and models, and name every error of every file."""
-    from sim.commands import checking
+    from sim.commands import checking, output
 
-    checking.validate(files)
+    form = output.form_of(json, csv)
+    answer, errors = checking.validate(files)
+    output.show(answer, form)
+    if errors:
+        raise InputErrors(errors)
 
 
 @traces_app.command("get")
-def traces_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the catalogue.")]):
+def traces_get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from the catalogue.")],
+    json: _Json = False,
+    csv: _Csv = False,
+):
     """Find a trace on this machine or download it, and print where it is."""
-    from sim.commands import checking
+    from sim.commands import checking, output
 
-    checking.get_trace(name)
+    form = output.form_of(json, csv)
+    output.show(checking.get_trace(name), form)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
+    collect_rarely()
     try:
         code = app(arguments, prog_name=_program(), standalone_mode=False)
         sys.stdout.flush()

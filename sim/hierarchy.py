@@ -81,6 +81,10 @@ class Hierarchy:
         """The same hierarchy, whose engine has moved on."""
         return replace(self, engine=engine)
 
+    def with_log(self, records: int) -> Hierarchy:
+        """The same hierarchy, whose engine will log what it does, so many records at a time."""
+        return self.with_engine(self.engine._replace(log=np.zeros((records, bc.LOG_COLUMNS))))
+
     def busy_ns(self, engine: bc.Engine | None = None, now_ns: float | None = None) -> np.ndarray:
         """float64[servers] time that each server was held until now, averaged over its channels; or, simulated event by
         event, that it had any work.
@@ -145,7 +149,7 @@ def build(
     first_stage, stages = routes_between(profile, names, servers)
     devices = _event_devices(driven, first_stage, stages, res.size_of, trace.n_blocks)
     times, facts = bc.make_pool(_FIRST_SLOTS)
-    counts = np.zeros(10, np.int64)
+    counts = np.zeros(11, np.int64)
     counts[bc.FREE_COUNT], counts[bc.KNOWN] = _FIRST_SLOTS, trace.n_blocks
     engine = bc.Engine(
         plug=plug,
@@ -170,6 +174,7 @@ def build(
         events=make_heap(_FIRST_SLOTS + clients),
         counts=counts,
         clock_ns=np.zeros(2),
+        log=np.zeros((0, bc.LOG_COLUMNS)),
     )
     if work.think_ns.size:
         bc.start_clients(work.think_ns, engine.events, engine.counts, clients)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.errors import InputError
-from sim.scenario_kind import Progress, ScenarioKind, Variant
+from sim.looks import Progress
+from sim.scenario_kind import ScenarioKind, Variant
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import RenderableType
 
     from sim.metrics import Metric
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
     from sim.scenario import Scenario
     from sim.trace import Trace
 
+_PARTS = ("latency", "queue", "device", "link", "wait")  # of a request's time, and the whole
+
 
 class HierarchyKind(ScenarioKind):
     """Block accesses served by tiers with eviction, admission, offload and prefetch policies."""
 
     name = "hierarchy"
     results = "memhier result"
+    headline = ("latency_mean_ns", "latency_p99_ns", "hit_ratio", "throughput_requests_per_s")
     trade = ("latency_mean_ns", "cost_usd_per_million_requests")
 
     def load(
@@ -56,6 +61,21 @@ class HierarchyKind(ScenarioKind):
 
         return load_workload(scenario, variants)
 
+    def code_key(self, scenario: Scenario) -> str:
+        tiers = {
+            name: [tier.eviction.name, tier.admission.name, tier.offload.name, tier.allocator.name]
+            for name, tier in scenario.tiers.items()
+        }
+        workload = [scenario.workload.generator, scenario.workload.trace, scenario.workload.clients is None]
+        return json.dumps([scenario.system, dict(scenario.profile_overrides), tiers, scenario.prefetch.name, workload])
+
+    def digests(self, scenario: Scenario) -> dict[str, str]:
+        from sim.input_digests import of_plugins, of_profile, of_workload
+        from sim.profile import load_profile
+
+        profile = load_profile(scenario.system, scenario.profile_overrides)
+        return {**of_profile(profile), **of_plugins(scenario.plugins()), **of_workload(scenario.workload)}
+
     def run(self, scenario: Scenario, inputs: Trace, label: str, progress: Progress | None = None) -> Result:
         from sim.results import Result
         from sim.simulation import simulate
@@ -71,6 +91,14 @@ class HierarchyKind(ScenarioKind):
         name = f"tier.{tier}.hit_ratio" if tier else "hit_ratio"
         hit_ratio, base_line, optimum = (one.summary[name] for one in (result, *references))
         return replace(result, summary={**result.summary, **standing(hit_ratio, base_line, optimum)})
+
+    def request_means(self, result: Result) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        parts = {f"{part}_mean_ns": result.column("requests", f"{part}_ns").astype(float) for part in _PARTS}
+        served_by = result.column("requests", "served_by")
+        by_cache = np.array([name != result.tier_names[-1] for name in served_by.names], float)
+        return parts | {"hit_ratio": by_cache[served_by.codes]}
 
     def result_class(self) -> type[Result]:
         from sim.results import Result

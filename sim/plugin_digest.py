@@ -35,6 +35,14 @@ def digest_of(functions: Sequence[Callable]) -> str:
     return digest.hexdigest()[:12]
 
 
+def digest_of_sources(functions: Sequence[Callable]) -> str:
+    """Of the modules that hold these functions, and of those whose functions they use, and so on."""
+    digest = hashlib.sha256()
+    for source in sorted(_reachable_sources(functions)):
+        digest.update(_source_digest(source))
+    return digest.hexdigest()[:12]
+
+
 @cache
 def _engine_digest() -> bytes:
     """Of the kernels that plugins are called from, and of the requests they are passed, loaded already or not."""

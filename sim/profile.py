@@ -35,6 +35,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 import hardware_profiles
 from sim import registry, units
 from sim.errors import InputError, InputErrors, nearest_name
+from sim.remembering import remembered
 from sim.yaml_document import Document, Location, read_document
 
 FIXED, DETAILED = "fixed", "detailed"  # fidelity of a system
@@ -211,6 +212,7 @@ class Profile:
 # --- public functions ------------------------------------------------------------------------------------------------
 
 
+@remembered
 def load_profile(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> Profile:
     """The system of a shipped name or of a YAML file, with dotted overrides such as {'tiers.dram.capacity': '64 GiB'}.
 

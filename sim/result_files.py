@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from sim.arrow_numbers import numbers_of
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -160,8 +161,8 @@ def numpy_column(table: pyarrow.Table) -> np.ndarray | Coded:
     """The only column of a table."""
     column = table.unify_dictionaries().column(0).combine_chunks()
     if hasattr(column, "dictionary"):
-        return Coded(column.indices.to_numpy(zero_copy_only=False), tuple(column.dictionary.to_pylist()))
-    return column.to_numpy(zero_copy_only=False)
+        return Coded(numbers_of(column.indices), tuple(column.dictionary.to_pylist()))
+    return numbers_of(column)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pyarrow.Table:

@@ -84,11 +84,12 @@ class ResultSet:
         return ResultSet(tuple(run for run in self.runs if run.kind.name == name), self.failed, 0, self.manifests)
 
     @functools.cached_property
-    def summary(self) -> pandas.DataFrame:
-        """A row a run: run, label, kind, scenario, seed, the varied fields, and every metric, its unit in its name."""
-        import pandas
-
-        rows = [
+    def rows(self) -> list[dict[str, Any]]:
+        """One a run: run, label, kind, scenario, seed, the varied fields, and every metric, its unit in its name; all
+        with the same keys, None where a run has no such metric.
+        """
+        metrics = dict.fromkeys(name for run in self.runs for name in run.result.summary)
+        return [
             {
                 "run": run.name,
                 "label": run.result.label,
@@ -96,11 +97,17 @@ class ResultSet:
                 "scenario": run.result.manifest["scenario"]["name"],
                 "seed": run.seed,
                 **{field: run.values.get(field) for field in self.fields},
-                **run.result.summary,
+                **{name: run.result.summary.get(name) for name in metrics},
             }
             for run in self.runs
         ]
-        return pandas.DataFrame(rows)
+
+    @functools.cached_property
+    def summary(self) -> pandas.DataFrame:
+        """`rows` as a table."""
+        import pandas
+
+        return pandas.DataFrame(self.rows)
 
     @functools.cached_property
     def metrics(self) -> pandas.DataFrame:
@@ -127,30 +134,38 @@ class ResultSet:
         whole = pandas.concat(tables, ignore_index=True) if tables else pandas.DataFrame({"run": []})
         return whole[["run", *(column for column in whole.columns if column != "run")]]
 
-    def over_seeds(self, metrics: Sequence[str] | None = None) -> pandas.DataFrame:
+    def combinations(self, metrics: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """A row for each combination of label and varied fields, over all its seeds.
 
-        Columns: label, the varied fields, runs, and for each metric METRIC (the mean), METRIC.low and METRIC.high, its
+        Keys: label, the varied fields, runs, and for each metric METRIC (the mean), METRIC.low and METRIC.high, its
         confidence interval (`sim.estimates`), NaN where there is one run.
         """
-        import pandas
-
         from sim.estimates import estimate
 
         wanted = list(metrics or dict.fromkeys(name for run in self.runs for name in run.result.summary))
-        groups: dict[str, list[Run]] = {}
-        for run in self.runs:
-            groups.setdefault(_group_of(run), []).append(run)
         rows = []
-        for runs in groups.values():
+        for runs in self.groups():
             first = runs[0]
-            row = {"label": _shared_label(runs), **{field: first.values.get(field) for field in self.fields}}
+            row = {"label": shared_label(runs), **{field: first.values.get(field) for field in self.fields}}
             row["runs"] = len(runs)
             for name in wanted:
                 told = estimate([run.result.summary.get(name, float("nan")) for run in runs])
                 row |= {name: told.mean, f"{name}.low": told.low, f"{name}.high": told.high}
             rows.append(row)
-        return pandas.DataFrame(rows)
+        return rows
+
+    def over_seeds(self, metrics: Sequence[str] | None = None) -> pandas.DataFrame:
+        """`combinations` as a table."""
+        import pandas
+
+        return pandas.DataFrame(self.combinations(metrics))
+
+    def groups(self) -> list[tuple[Run, ...]]:
+        """Runs that differ in their seed alone, together."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(_group_of(run), []).append(run)
+        return [tuple(runs) for runs in found.values()]
 
     def declaration(self, metric: str) -> Metric:
         """What a metric of these runs means. Raises InputError where none of them has it, with the nearest."""
@@ -167,11 +182,37 @@ def _group_of(run: Run) -> str:
     return json.dumps([run.kind.name, run.result.manifest["scenario"]["name"], told], sort_keys=True, default=str)
 
 
-def _shared_label(runs: Sequence[Run]) -> str:
+def shared_label(runs: Sequence[Run]) -> str:
+    """What to call runs that differ in their seed alone."""
     first = runs[0]
-    if not first.values:
-        return first.result.label
-    return ", ".join(f"{field.rsplit('.', 1)[-1]} {value}" for field, value in first.values.items())
+    return label_of(first.values, short_names(first.values)) or first.result.label
+
+
+def short_names(fields: Iterable[str]) -> dict[str, str]:
+    """Dotted names by as few of their last parts as tell them apart."""
+    parts = {field: field.split(".") for field in fields}
+
+    def shared(field: str, count: int) -> bool:
+        return any(parts[other][-count:] == parts[field][-count:] for other in parts if other != field)
+
+    counts = {
+        field: next(n for n in range(1, len(parts[field]) + 1) if n == len(parts[field]) or not shared(field, n))
+        for field in parts
+    }
+    return {field: ".".join(parts[field][-counts[field] :]) for field in parts}
+
+
+def label_of(values: Mapping[str, Any], short: Mapping[str, str]) -> str:
+    """What to call a run with these values: 'capacity 5%, eviction lru'; '' where nothing varies."""
+    return ", ".join(f"{short[field]} {value_text(value)}" for field, value in values.items())
+
+
+def value_text(value: object) -> str:
+    """A value of a field in a few characters: a policy in a mapping as on a command line, a list with commas."""
+    if isinstance(value, Mapping):
+        named = [f"{key}={one}" for key, one in value.items() if key != "policy"]
+        return ":".join([str(value["policy"]), *named]) if "policy" in value else ",".join(named)
+    return ",".join(map(value_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def load_result(folder: str | Path) -> SavedResult:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sim.looks import Progress
 from sim.result_files import check_place
 from sim.saved_result import Beside, SavedResult
-from sim.scenario_kind import Progress, ScenarioKind, Variant, kind_of
+from sim.scenario_kind import ScenarioKind, Variant, kind_of
 
 
 def run(

@@ -8,22 +8,22 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sim import scenario_files
 from sim.errors import InputError
+from sim.looks import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import RenderableType
 
     from sim.metrics import Metric
     from sim.report.cells import Shown
     from sim.report.sections import Section
     from sim.saved_result import SavedResult
-
-Progress = Callable[[int, int], None]  # parts done, parts in all
 
 _PLACES = {  # kind -> where its class is
     "hierarchy": ("sim.hierarchy_kind", "HierarchyKind"),
@@ -43,9 +43,11 @@ class ScenarioKind(ABC):
     """One kind of scenario.
 
     name: of the kind; results: what the `format` of its results begins with; compared: what `compare` puts in place of
-    each other, as a noun; plural: of that; draws_compared: whether each compared run has figures of its own; trade: two
-    metrics of which more of one is often paid with more of the other, by the first of which runs are ranked; fewest: a
-    metric, if any, of which a run must have no more than any other to be called the best.
+    each other, as a noun; plural: of that; draws_compared: whether each compared run has figures of its own. headline:
+    the metrics that tell most of a run, the first one first; inputs_are_traces: whether `inputs` are a `Trace`, which
+    can be kept as a folder that several processes map. trade: two metrics of which more of one is often paid with more
+    of the other, by the first of which runs are ranked; fewest: a metric, if any, of which a run must have no more than
+    any other to be called the best.
     """
 
     name: ClassVar[str]
@@ -53,6 +55,8 @@ class ScenarioKind(ABC):
     compared: ClassVar[str] = "policy"
     plural: ClassVar[str] = "policies"
     draws_compared: ClassVar[bool] = False
+    headline: ClassVar[tuple[str, ...]]
+    inputs_are_traces: ClassVar[bool] = True
     trade: ClassVar[tuple[str, str]]
     fewest: ClassVar[str | None] = None
 
@@ -83,6 +87,16 @@ class ScenarioKind(ABC):
         """
 
     @abstractmethod
+    def code_key(self, scenario: Any) -> str:
+        """What two scenarios have in common that run, as far as their names tell, on the same machine code."""
+
+    @abstractmethod
+    def digests(self, scenario: Any) -> dict[str, str]:
+        """Digests, by what they are of, of all that a run is made of beside what the scenario says: hardware, policies,
+        and where the inputs come from. Raises InputError where a file cannot be read.
+        """
+
+    @abstractmethod
     def run(self, scenario: Any, inputs: Any, label: str, progress: Progress | None = None) -> SavedResult:
         """Run it to its end. Raises InputError where its parts do not fit together."""
 
@@ -98,6 +112,12 @@ class ScenarioKind(ABC):
         raise NotImplementedError
 
     # --- scoring and showing
+
+    def request_means(self, result: SavedResult) -> dict[str, np.ndarray]:
+        """The metrics that are means over requests, each with float64[n] what every request adds to it, in the order of
+        the trace; NaN of a request that the mean leaves out. Raises InputError where the results cannot be read.
+        """
+        return {}
 
     @abstractmethod
     def result_class(self) -> type[SavedResult]:

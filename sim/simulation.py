@@ -7,9 +7,9 @@ gives way; so whoever acts at time t finds it in its state at t, and results do 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import simpy
@@ -18,9 +18,10 @@ from numba.core.errors import NumbaError
 from sim.compiling import compiled, explained
 from sim.engines import block_cache as bc
 from sim.engines.event_devices import FIRST_WAITING
-from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, NO_REMOVE, USED
+from sim.engines.residency import CAPACITY, FAULT, FAULT_BLOCK, FAULT_LEVEL, HITS, LOOKUPS, NO_REMOVE, USED
 from sim.errors import InputError
 from sim.hierarchy import Hierarchy, build
+from sim.looks import Look, Progress, compiles
 from sim.policy import Plugin
 
 if TYPE_CHECKING:
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from sim.trace import Trace
 
 _FIRST_SPARE_BLOCKS = 1024
+_FIRST_LOG_RECORDS = 1 << 14
 _SAMPLES = 200  # of a run whose scenario does not say how often to look
-
-Progress = Callable[[int, int], None]  # requests answered, requests in all
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,23 @@ class _NeedsBlocks(Exception):
     """The prefetcher went to more addresses that the trace does not have than there is room for."""
 
 
+class _NeedsLog(Exception):
+    """One event added more records to the log than there was room for."""
+
+
+class LogReader(Protocol):
+    """Reads what the engine of a run does, record by record (columns `LOG_...` of `sim.engines.block_cache`)."""
+
+    def begin(self, hierarchy: Hierarchy) -> None:
+        """A run starts, or starts again: forget what was read."""
+
+    def take(self, records: np.ndarray) -> None:
+        """float64[n, 10] that came since the last time, in order; a view that holds for this call."""
+
+    def until_ns(self, now_ns: float) -> float:
+        """How far to go on from here; infinity: to the end of the run; not beyond now_ns: no further."""
+
+
 def _plugins(engine: bc.Engine) -> Iterator[tuple[Plugin, Any]]:
     """Every plugin of the run with its state."""
     plug = engine.plug
@@ -70,8 +87,8 @@ def _plugins(engine: bc.Engine) -> Iterator[tuple[Plugin, Any]]:
 class _Model:
     """The hierarchy as a SimPy process."""
 
-    def __init__(self, env: simpy.Environment, hierarchy: Hierarchy):
-        self.env, self.hierarchy, self.engine = env, hierarchy, hierarchy.engine
+    def __init__(self, env: simpy.Environment, hierarchy: Hierarchy, log: LogReader | None = None):
+        self.env, self.hierarchy, self.engine, self.log = env, hierarchy, hierarchy.engine, log
         self._compile_devices()
         self._advance = compiled(_plugins(self.engine), bc.advance, self.engine, 0.0, bc.NOBODY, 0)
         self.process = env.process(self._run())
@@ -104,12 +121,22 @@ class _Model:
                 self.engine = bc.with_more_room(self.engine)
             elif status == bc.NEEDS_BLOCKS:
                 raise _NeedsBlocks
+            elif status == bc.LOG_FULL:
+                self.read_log()
             elif status == bc.FAULTY:
                 raise self._fault()
             elif status == bc.FINISHED and self.engine.counts[bc.COMPLETED] < self.engine.work.columns.block.size:
                 raise self._stuck()
             else:
                 return status
+
+    def read_log(self) -> None:
+        """Hand over what has been logged, and empty the log."""
+        log, counts = self.engine.log, self.engine.counts
+        if counts[bc.LOGGED] > len(log):
+            raise _NeedsLog
+        self.log.take(log[: counts[bc.LOGGED]])
+        counts[bc.LOGGED] = 0
 
     def _stuck(self) -> InputError:
         """Nothing will happen any more though not all requests are answered: a device keeps or refuses some."""
@@ -165,7 +192,14 @@ class _Monitor:
         self._others.append((self.env.now, issued, completed, busy))
         self._traffic.append((engine.traffic.bytes.sum(axis=1), engine.traffic.wait_ns.copy()))
         if self.progress is not None:
-            self.progress(completed, engine.work.columns.block.size)
+            self.progress(self._so_far)
+
+    def _so_far(self) -> Look:
+        engine = self.model.engine
+        lookups, missed = int(engine.res.counts[0, LOOKUPS]), int(engine.res.counts[-1, HITS])
+        figures = {"hit ratio": f"{1 - missed / lookups:.1%}"} if lookups else {}
+        done, total = int(engine.counts[bc.COMPLETED]), engine.work.columns.block.size
+        return Look(done, total, simulated_ns=self.env.now, figures=figures)
 
     def samples(self) -> dict[str, np.ndarray]:
         hierarchy = self.model.hierarchy
@@ -200,9 +234,16 @@ def _migrate(env: simpy.Environment, model: _Model, level: int, settings):
 
 
 def simulate(
-    scenario: Scenario, *, profile: Profile | None = None, trace: Trace | None = None, progress: Progress | None = None
+    scenario: Scenario,
+    *,
+    profile: Profile | None = None,
+    trace: Trace | None = None,
+    progress: Progress | None = None,
+    log: LogReader | None = None,
 ) -> Simulation:
     """Run a scenario to its end. profile and trace: those of the scenario, where the caller has them already.
+
+    log: is told all that servers do and levels give up, and says how far the run is to go.
 
     Raises InputError where the scenario's parts do not fit together, or a policy breaks a rule of the seam.
     """
@@ -211,15 +252,19 @@ def simulate(
 
     profile = profile or load_profile(scenario.system, scenario.profile_overrides)
     trace = load_workload(scenario) if trace is None else trace
-    spare = _FIRST_SPARE_BLOCKS
-    while True:  # a run is a function of its inputs: one that needs more room for blocks starts again
+    spare, records = _FIRST_SPARE_BLOCKS, _FIRST_LOG_RECORDS
+    while True:  # a run is a function of its inputs: one that needs more room starts again
         try:
-            return _simulate(scenario, profile, trace, spare, progress)
+            return _simulate(scenario, profile, trace, spare, progress, log, records)
         except _NeedsBlocks:
             spare *= 4
+        except _NeedsLog:
+            records *= 4
 
 
-def _simulate(scenario, profile, trace, spare_blocks: int, progress: Progress | None) -> Simulation:
+def _simulate(
+    scenario, profile, trace, spare_blocks: int, progress: Progress | None, log: LogReader | None, records: int
+) -> Simulation:
     from sim.scenario import plans
 
     hierarchy = build(
@@ -231,15 +276,22 @@ def _simulate(scenario, profile, trace, spare_blocks: int, progress: Progress | 
         spare_blocks=spare_blocks,
         clients=scenario.workload.clients or 1,
     )
+    if log is not None:
+        hierarchy = hierarchy.with_log(records)
+        log.begin(hierarchy)
     started = time.perf_counter()
     env = simpy.Environment()
-    model = _Model(env, hierarchy)
+    compiles(progress, trace.n_requests)
+    model = _Model(env, hierarchy, log)
     every_ns = scenario.monitor_every_ns or _default_interval_ns(hierarchy, scenario.workload.clients or 1)
     monitor = _Monitor(env, model, every_ns, progress)
     if scenario.migration is not None:
         level = _caching_level(hierarchy, scenario.migration.tier)
         env.process(_migrate(env, model, level, scenario.migration))
-    env.run(model.process)
+    if log is None:
+        env.run(model.process)
+    else:
+        _run_logged(env, model, log)
     monitor.look()
     engine = model.engine
     return Simulation(
@@ -252,6 +304,15 @@ def _simulate(scenario, profile, trace, spare_blocks: int, progress: Progress | 
         duration_ns=float(engine.clock_ns[bc.LAST_COMPLETION]),
         wall_seconds=time.perf_counter() - started,
     )
+
+
+def _run_logged(env: simpy.Environment, model: _Model, log: LogReader) -> None:
+    """As far as the log's reader wants to know of."""
+    until_ns = log.until_ns(env.now)
+    while until_ns > env.now and not model.finished:
+        env.run(model.process if until_ns == np.inf else model.process | env.timeout(until_ns - env.now))
+        model.read_log()
+        until_ns = log.until_ns(env.now)
 
 
 def _caching_level(hierarchy: Hierarchy, tier: str) -> int:

@@ -185,6 +185,16 @@ class Trace:
         """This trace with `previous_access`, found by one pass over chunks in bounded memory."""
         return self._with_derived("previous_access", self._previous_access_parts)
 
+    def only(self, columns: Iterable[str]) -> Trace:
+        """This trace with no other columns than these. Only what follows from others may be left out."""
+        kept = {name: self._columns[name] for name in columns}
+        if not self.columns - DERIVED <= kept.keys():
+            raise ValueError(
+                f"columns of the trace itself are left out: {sorted(self.columns - DERIVED - kept.keys())}"
+            )
+        rest = (self.n_requests, self.address, self.block_bytes, self.calls, self._spill_bytes, self._digest)
+        return Trace(self.name, kept, *rest)
+
     def close(self) -> None:
         """Remove temporary files, if there are any; spilled columns cannot be read afterwards."""
         for column in self._columns.values():

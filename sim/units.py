@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator
 
@@ -47,6 +47,14 @@ class Quantity:
     @property
     def expected(self) -> str:
         return f"{self.noun} such as {self.examples}"
+
+
+class Measured(NamedTuple):
+    """A quantity as it was written: its plain number, its unit, and what kind of quantity that is a unit of."""
+
+    value: int | float
+    unit: str
+    quantity: Quantity
 
 
 def _per_ns(units: Mapping[str, Fraction | int], suffix: str) -> dict[str, Fraction]:
@@ -206,10 +214,20 @@ def parse_money(text: str) -> float:
 
 def parse_any(text: str) -> int | float:
     """Whatever quantity the unit of `text` says, as the plain number its own parser gives."""
+    return parse_measured(text).value
+
+
+def parse_measured(text: str) -> Measured:
+    """The same, with its unit."""
     number, unit = _split(text, None)
     if unit not in _BY_UNIT:
         raise _unknown_unit(text, unit, _BY_UNIT, "a quantity such as '8 KiB', '75 us' or '1200 MT/s'")
-    return _scaled(text, number, unit, _BY_UNIT[unit])
+    return Measured(_scaled(text, number, unit, _BY_UNIT[unit]), unit, _BY_UNIT[unit])
+
+
+def unit_names() -> tuple[str, ...]:
+    """Every unit of every quantity."""
+    return tuple(_BY_UNIT)
 
 
 def format_bytes(size: int, digits: int | None = None) -> str:

@@ -16,6 +16,7 @@ import yaml
 
 from sim import units
 from sim.errors import InputError
+from sim.remembering import remembered
 
 _MOST_FILE_BYTES = 2**20
 _MOST_DEPTH = 32
@@ -65,6 +66,7 @@ def _nearest_place(known: Mapping[Location, T], at: Location) -> T | None:
     return next((known[at[:n]] for n in range(len(at), -1, -1) if at[:n] in known), None)
 
 
+@remembered
 def read_document(path: Path) -> Document:
     """The mapping in a YAML file: one document without aliases, tags or repeated keys.
 

@@ -192,7 +192,7 @@ def test_an_interrupt_is_one_line(monkeypatch, memhier):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sim.commands.listing.show", stop)
+    monkeypatch.setattr("sim.commands.listing.entries", stop)
     assert memhier("list", "policies") == (130, "", ["interrupted"])
 
 

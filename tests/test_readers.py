@@ -11,12 +11,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim import registry
+from sim.arrow_numbers import numbers_of
 from sim.errors import InputError
 from sim.trace import text_ids
 from sim.trace_columns import NEVER
@@ -792,3 +794,12 @@ def test_oracle_general_round_trip(rows):
     assert trace.column("size_bytes").tolist() == list(sizes)
     text = "id,size\n" + "".join(f"{i},{s}\n" for i, s in rows)
     assert np.array_equal(load(text.encode(), ids="text").column("block"), trace.column("block"))
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint64", "int8", "float64", "float32"])
+@pytest.mark.parametrize(("values", "first", "last"), [([1, 2, 3, 4], 1, 3), ([1, None, 3], 0, 3), ([], 0, 0)])
+def test_numbers_of_arrow_are_those_of_its_own_way(kind, values, first, last):
+    array = pa.array(values, getattr(pa, kind)())[first:last]
+    ours, theirs = numbers_of(array), array.to_numpy(zero_copy_only=False)
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(ours, theirs)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.commands import output
+from sim.commands.output import Answer
 from sim.errors import InputError
 
 if TYPE_CHECKING:
     from sim.cost.fitting import Errors
 
 
-def calibrate(
-    files: list[str], device: str | None, model: str | None, apply: str | None, out: str | None, as_json: bool
-) -> None:
-    """Fit, print errors, write; or judge the constants of `apply`. Raises InputError for bad files and names."""
+def calibrate(files: list[str], device: str | None, model: str | None, apply: str | None, out: str | None) -> Answer:
+    """Fit, write, and tell errors; or judge the constants of `apply`. Raises InputError for bad files and names."""
     from sim.cost import calibration as calibrations
     from sim.cost import fitting
     from sim.cost.timings import read_timings
@@ -32,8 +32,7 @@ def calibrate(
             raise InputError("--apply fits nothing, so that there is nothing to write to", value=out)
         errors, missing = fitting.judge(timings, gpu, constants)
         left_out = [*timings.left_out, *(f"{one}: no constants in {constants.name}" for one in missing)]
-        _show(gpu.name, timings.models, errors, left_out, None, as_json)
-        return
+        return _answer(gpu.name, timings.models, errors, left_out, None)
     target = Path(out) if out is not None else Path("results") / f"{gpu.name}.yaml"
     if target.suffix not in (".yaml", ".yml"):
         raise InputError("a calibration is a YAML file:", value=str(target), expected="--out NAME.yaml")
@@ -41,21 +40,16 @@ def calibrate(
     fit = fitting.fit(timings, gpu, target.stem, source)
     output.make_folder(target.parent)
     output.write_text(target, calibrations.written(fit.calibration))
-    _show(gpu.name, timings.models, fit.errors, fit.left_out, target, as_json)
+    return _answer(gpu.name, timings.models, fit.errors, fit.left_out, target)
 
 
-def _show(gpu: str, models, errors, left_out, target: Path | None, as_json: bool) -> None:
-    if as_json:
-        document = {"device": gpu, "models": models, "families": [_document(one) for one in errors]}
-        written = None if target is None else str(target)
-        output.print_json({**document, "left_out": left_out, "calibration": written})
-        return
+def _answer(gpu: str, models: Any, errors: Sequence[Errors], left_out: Sequence[str], target: Path | None) -> Answer:
+    families = [_document(one) for one in errors]
+    written = None if target is None else str(target)
+    document = {"device": gpu, "models": models, "families": families, "left_out": left_out, "calibration": written}
     columns = ["kernels", "fitted to", "held out", "median error", "p90", "signed median"]
-    output.console().print(output.table(columns, [_row(one) for one in errors]))
-    for one in left_out:
-        print(f"left out: {one}")
-    if target is not None:
-        print(f"calibration: {target}")
+    notes = [f"left out: {one}" for one in left_out] + ([] if written is None else [f"calibration: {written}"])
+    return Answer(document, families, lambda: output.table(columns, map(_row, errors)), notes)
 
 
 def _document(one: Errors) -> dict[str, Any]:

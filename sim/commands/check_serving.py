@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.commands import output
+from sim.commands.output import Answer
 
 if TYPE_CHECKING:
     from sim.serving.checking import Check
@@ -18,25 +19,24 @@ def check(
     kernels: str | None,
     arrivals: str | None,
     figure: str | None,
-    as_json: bool,
-) -> None:
-    """Replay, print, and draw where asked. Raises InputError for bad input."""
+) -> Answer:
+    """Replay, and draw where asked. Raises InputError for bad input."""
     from sim.serving.checking import check_serving, known_model
     from sim.serving.measured import load_measured
 
     if figure is not None:
         output.make_folder(Path(figure).absolute().parent)
     name = known_model(load_measured(folder).model) if model is None else model
-    with output.progress(f"check-serving {Path(folder).name}") as progress:
+    with output.live() as view:
+        progress = view.begin(f"check-serving {Path(folder).name}") if view else None
         found = check_serving(folder, system, name, kernels, arrivals, progress)
     if figure is not None:
         _save(found, Path(figure))
-    if as_json:
-        output.print_json(_document(found))
-        return
-    _print(found)
-    if figure is not None:
-        print(f"figure: {figure}")
+    rows = [
+        {"figure": one.name, "ours": one.ours, "measured": one.measured, "error": one.error} for one in found.figures
+    ]
+    notes = [*_notes(found), *([] if figure is None else [f"figure: {figure}"])]
+    return Answer(_document(found), rows, lambda: _table(found), notes)
 
 
 def _save(found: Check, path: Path) -> None:
@@ -58,19 +58,24 @@ def _document(found: Check) -> dict:
     return {**named, "figures": figures, "series": series, "notes": list(found.notes)}
 
 
-def _print(found: Check) -> None:
+def _table(found: Check):
     from sim.units import format_time
 
     rows = [
         [one.name.removesuffix("_ns"), format_time(one.ours, 4), format_time(one.measured, 4), f"{one.error:+.2%}"]
         for one in found.figures
     ]
-    output.console().print(output.table(["figure", "ours", "measured", "error"], rows))
+    return output.table(["figure", "ours", "measured", "error"], rows)
+
+
+def _notes(found: Check) -> list[str]:
+    told = []
     for one in found.series:
         unit = " of all blocks" if one.name == "kv_use" else ""
         scale = 100.0 if one.name == "kv_use" else 1.0
         kind = "%" if one.name == "kv_use" else ""
-        print(f"{one.name}: {scale * one.mean_difference:.3g}{kind}{unit} apart on average, each {one.t_s.size} looks")
-    print(f"{found.model} on {found.system}, kernels of {found.kernels}; arrivals: {found.arrivals}")
-    for note in found.notes:
-        print(f"note: {note}")
+        told.append(
+            f"{one.name}: {scale * one.mean_difference:.3g}{kind}{unit} apart on average, each {one.t_s.size} looks"
+        )
+    told.append(f"{found.model} on {found.system}, kernels of {found.kernels}; arrivals: {found.arrivals}")
+    return told + [f"note: {note}" for note in found.notes]

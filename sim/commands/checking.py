@@ -6,19 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sim.commands import output
+from sim.commands.output import Answer
 from sim.errors import InputError, InputErrors
 
 
-def validate(files: list[str]) -> None:
-    """Raises InputErrors with every error of every file; says of each good file that it is good."""
-    errors: list[InputError] = []
-    for file in files:
-        found = _check(Path(file))
-        errors += found
-        if not found:
-            print(f"{file}: good")
-    if errors:
-        raise InputErrors(errors)
+def validate(files: list[str]) -> tuple[Answer, list[InputError]]:
+    """What is wrong with each file, and every error of all of them."""
+    found = {file: _check(Path(file)) for file in files}
+    rows = [
+        {"file": file, "good": not errors, "errors": [line for error in errors for line in error.lines]}
+        for file, errors in found.items()
+    ]
+    good = [f"{file}: good" for file, errors in found.items() if not errors]
+    return Answer({"files": rows}, rows, notes=good), [error for errors in found.values() for error in errors]
 
 
 def _check(path: Path) -> list[InputError]:
@@ -38,6 +38,10 @@ def _check(path: Path) -> list[InputError]:
         from sim.fragmentation.scenario import check_allocation_file
 
         return check_allocation_file(path)
+    if {"fields", "seeds", "sample"} & keys and "scenario" in keys:
+        from sim.sweep.spec import check_sweep_file
+
+        return check_sweep_file(path)
     if {"workload", "system"} & keys:
         from sim.scenario import check_scenario_file
 
@@ -81,10 +85,11 @@ def _check_model(path: Path) -> list[InputError]:
     return []
 
 
-def get_trace(name: str) -> None:
-    """Print the path of a trace, downloaded if it is not here yet."""
+def get_trace(name: str) -> Answer:
+    """The path of a trace, downloaded if it is not here yet."""
     from sim import catalog
 
-    with output.progress(f"download {name}") as progress:
+    with output.progress(f"download {name}", "bytes") as progress:
         path = catalog.get(name, progress)
-    print(path)
+    told = {"name": name, "path": str(path)}
+    return Answer(told, [told], notes=[str(path)])

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from sim.commands import output
 from sim.commands.options import reader_options
+from sim.commands.output import Answer
 
 
-def convert(
-    source: str, target: str, reader: str | None, options: list[str] | None, format_name: str | None, as_json: bool
-) -> None:
+def convert(source: str, target: str, reader: str | None, options: list[str] | None, format_name: str | None) -> Answer:
     """Raises InputError for what cannot be read or written; the target is then as it was before."""
     from sim.trace_columns import DERIVED
     from sim.trace_loading import load_trace
@@ -32,11 +31,8 @@ def convert(
             "bytes": _bytes(path),
             "seconds": time.perf_counter() - started,
         }
-    if as_json:
-        output.print_json(document)
-        return
     rows = [[name.replace("_", " "), _text(value)] for name, value in document.items() if name != "target"]
-    output.console().print(output.table(["", str(path)], rows))
+    return Answer(document, [document], lambda: output.table(["", str(path)], rows))
 
 
 def _bytes(path: Path) -> int:

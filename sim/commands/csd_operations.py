@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim import units
 from sim.commands import output
+from sim.commands.output import Answer
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,9 +29,8 @@ def operate(
     read_ratio: float,
     seed: int,
     changes: Mapping[str, Any],
-    as_json: bool,
-) -> None:
-    """Print an operation by every route. outstanding: how many requests the host keeps under way meanwhile, if any.
+) -> Answer:
+    """An operation by every route. outstanding: how many requests the host keeps under way meanwhile, if any.
 
     Raises InputError for what is no operation, or no computational drive.
     """
@@ -42,12 +42,11 @@ def operate(
     size_bytes = units.parse_bytes(size) if size is not None else Background.size_bytes
     background = Background(int(outstanding or 0), size_bytes, read_ratio, seed)
     comparison = compare_routes(device, pattern, changes, background)
-    if as_json:
-        output.print_json(document(device, pattern, comparison))
-        return
+    found = document(device, pattern, comparison)
     columns = ["data goes to", "time", "read from flash", "engine is", "limited by", "busy", "host's own requests"]
-    rows = [_row(comparison, run) for run in comparison.runs.values()]
-    output.console().print(output.table(columns, rows))
+    runs = list(comparison.runs.values())
+    routes = [{"route": name, **told} for name, told in found["routes"].items()]
+    return Answer(found, routes, lambda: output.table(columns, _rows(comparison, runs)))
 
 
 def document(device: str, pattern: str, comparison: Comparison) -> dict[str, Any]:
@@ -77,13 +76,21 @@ def document(device: str, pattern: str, comparison: Comparison) -> dict[str, Any
     }
 
 
-def _row(comparison: Comparison, run: Run) -> list[str]:
+def _rows(comparison: Comparison, runs: list[Run]) -> list[list[str]]:
+    """A row a route, the shortest time marked."""
+    from sim.report.cells import marked
+
+    times = marked([units.format_time(run.elapsed_ns, 4) for run in runs], [run.elapsed_ns for run in runs])
+    return [_row(comparison, run, time) for run, time in zip(runs, times, strict=True)]
+
+
+def _row(comparison: Comparison, run: Run, time: str) -> list[str]:
     busiest = sorted(run.busy.items(), key=lambda item: -item[1])[:3]
     faster = "" if run.route == "engine" else f"{comparison.speed_up(run.route):.2f} x as fast"
     host = f"{run.host_requests:,}, {units.format_time(run.host_mean_ns, 3)}" if run.host_requests else ""
     return [
         _ROUTES[run.route],
-        units.format_time(run.elapsed_ns, 4),
+        time,
         units.format_bandwidth(comparison.operation.size_bytes / run.elapsed_ns, 3),
         faster,
         run.bottleneck,

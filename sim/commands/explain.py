@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim import result_files
 from sim.commands import output
+from sim.commands.output import Answer
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 _MOST_STRETCHES = 12  # that are told one by one
 
 
-def explain(
-    folder: str, request: int | None, what_if: bool, scenario: str | None, trace: str | None, as_json: bool
-) -> None:
-    """Print it. scenario, trace: those of the run, where they are files, of which a result does not say the places.
+def explain(folder: str, request: int | None, what_if: bool, scenario: str | None, trace: str | None) -> Answer:
+    """Why. scenario, trace: those of the run, where they are files, of which a result does not say the places.
 
     Raises InputError where there is no such result or request, or the run cannot be simulated again.
     """
@@ -33,8 +32,7 @@ def explain(
         for name, given in (("--request", request), ("--what-if", what_if or None), ("--scenario", scenario)):
             if given is not None:
                 raise InputError(f"{name} is of serving runs; these results are of allocations:", file=folder)
-        allocations.explain(folder, trace, as_json)
-        return
+        return allocations.explain(folder, trace)
     if trace is not None:
         raise InputError("--trace is of results of allocations:", value=trace, expected="--scenario FILE")
     from sim.serving import explain as why
@@ -43,8 +41,7 @@ def explain(
     result = load_serving_result(Path(folder))
     if request is not None:
         told = why.request(result, request)
-        output.print_json(told) if as_json else output.console().print(_request_table(told))
-        return
+        return Answer(told, [_flat(told)], lambda: _request_table(told))
     plain = _scenario(result, scenario)
     found: dict[str, Any] = {
         "slices": why.slices(result),
@@ -56,10 +53,16 @@ def explain(
         found["offloading"] = why.verdict(len(result.tier_names) > 1, found["what_if"]["this run"], found["what_if"])
     else:
         found["offloading"] = why.estimate(result)
-    if as_json:
-        output.print_json({name: _plain(one) for name, one in found.items()})
-    else:
-        _print(result, found)
+    document = {name: _plain(one) for name, one in found.items()}
+    return Answer(document, [_flat(one) for one in document["slices"]], lambda: _report(result, found))
+
+
+def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
+    """One row: what is in a mapping within has the mapping's name and a point before its own."""
+    row: dict[str, Any] = {}
+    for name, value in told.items():
+        row |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
+    return row
 
 
 def _plain(value: Any) -> Any:
@@ -122,8 +125,8 @@ def _outcomes(result: ServingResult, plain: Mapping[str, Any]) -> dict[str, Outc
     from sim.serving.what_if import Outcome, enough_blocks_of, outcomes
 
     def run(changed: ServingScenario):
-        with output.progress("what if") as progress:
-            return simulate(changed, progress=progress)
+        with output.live() as view:
+            return simulate(changed, progress=view.begin("what if") if view else None)
 
     scenario = scenario_of(plain)
     profile = load_profile(scenario.system, scenario.profile_overrides)
@@ -134,19 +137,20 @@ def _outcomes(result: ServingResult, plain: Mapping[str, Any]) -> dict[str, Outc
 # --- what is printed -------------------------------------------------------------------------------------------------
 
 
-def _print(result: ServingResult, found: Mapping[str, Any]) -> None:
+def _report(result: ServingResult, found: Mapping[str, Any]):
+    from rich.console import Group
+    from rich.text import Text
+
     from sim.serving.report import accounting
 
-    console = output.console()
-    console.print(f"{result.label}: {accounting(result)}")
-    console.print(_slice_table(found["slices"]))
-    for line in _bottleneck_lines(found["bottlenecks"]):
-        console.print(line)
-    for line in _break_even_lines(found["break_even"]):
-        console.print(line)
-    if "what_if" in found:
-        console.print(_what_if_table(found["what_if"]))
-    console.print(found["offloading"])
+    lines = [*_bottleneck_lines(found["bottlenecks"]), *_break_even_lines(found["break_even"])]
+    return Group(
+        Text(f"{result.label}: {accounting(result)}"),
+        _slice_table(found["slices"]),
+        *map(Text, lines),
+        *([_what_if_table(found["what_if"])] if "what_if" in found else []),
+        Text(found["offloading"]),
+    )
 
 
 def _slice_table(slices: list[Slice]):
@@ -200,15 +204,21 @@ def _break_even_lines(break_even: Mapping[str, int | str | None]) -> list[str]:
 
 
 def _what_if_table(outcomes: Mapping[str, Outcome]):
-    ours = next(iter(outcomes.values()))
+    """A row a change, the shortest times marked."""
+    from sim.report.cells import marked
+
+    ours, every = next(iter(outcomes.values())), list(outcomes.values())
+    ttft = marked([_change(one.ttft_mean_ns, ours.ttft_mean_ns) for one in every], [one.ttft_mean_ns for one in every])
+    latency_ns = [one.latency_mean_ns for one in every]
+    latency = marked([_change(one, ours.latency_mean_ns) for one in latency_ns], latency_ns)
     rows = [
         [
             name,
-            _change(one.ttft_mean_ns, ours.ttft_mean_ns),
-            _change(one.latency_mean_ns, ours.latency_mean_ns),
+            first,
+            last,
             f"{one.hit_tokens:,}" + (f" ({one.hit_tokens - ours.hit_tokens:+,})" if one is not ours else ""),
         ]
-        for name, one in outcomes.items()
+        for (name, one), first, last in zip(outcomes.items(), ttft, latency, strict=True)
     ]
     return output.table(["what if", "mean TTFT", "mean latency", "tokens found"], rows)
 

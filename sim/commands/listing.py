@@ -6,21 +6,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sim.commands import output
+from sim.commands.output import Answer
 from sim.errors import InputError
 
 Row = dict[str, Any]
 
 
-def show(what: str, as_json: bool) -> None:
-    """Print everything of one sort. Raises InputError for a sort that there is not."""
+def entries(what: str) -> Answer:
+    """Everything of one sort. Raises InputError for a sort that there is not."""
     if what not in _LISTS:
         raise InputError("nothing is listed under", value=what, candidates=_LISTS)
     rows = list(_LISTS[what]())
-    if as_json:
-        output.print_json(rows)
-        return
     columns = [column for column in rows[0] if column != _TOO_MUCH.get(what)] if rows else ["name"]
-    output.console().print(output.table(columns, [[_text(row[column]) for column in columns] for row in rows]))
+    return Answer(rows, rows, lambda: output.table(columns, [[_text(row[name]) for name in columns] for row in rows]))
 
 
 _TOO_MUCH = {
@@ -28,7 +26,7 @@ _TOO_MUCH = {
     "generators": "parameters",
     "presets": "source",
     "allocations": "options",
-}  # for a table; --json has them
+}  # for a table; --json and --csv have them
 
 
 def _text(value: Any) -> str:
@@ -133,6 +131,16 @@ def scenarios() -> Iterator[Row]:
         yield {"name": name, "kind": kind, "on": on, "description": scenario.description}
 
 
+def sweeps() -> Iterator[Row]:
+    from sim.sweep.planning import plan_of
+    from sim.sweep.spec import load_sweep, sweep_names
+
+    for name in sweep_names():
+        plan = plan_of(load_sweep(name))
+        row = {"name": name, "scenario": plan.sweep.scenario, "runs": len(plan.points)}
+        yield {**row, "fields": ", ".join(plan.sweep.fields), "description": plan.sweep.description}
+
+
 def _hierarchy(name: str) -> Any:
     from sim.scenario import load_scenario
 
@@ -198,6 +206,7 @@ _LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "generators": generators,
     "traces": traces,
     "scenarios": scenarios,
+    "sweeps": sweeps,
     "presets": presets,
     "allocations": allocations,
 }

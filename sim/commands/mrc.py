@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.commands import output
+from sim.commands.output import Answer
 
 if TYPE_CHECKING:
     from sim.curves import Point
@@ -24,18 +25,21 @@ def mrc(
     reader: str | None,
     seed: int,
     out: str | None,
-    as_json: bool,
-) -> None:
-    """Raises InputError for what cannot be replayed so, or a folder that cannot be written."""
+    writes: bool,
+) -> Answer:
+    """Miss-ratio curves. writes: they are kept as files even where nobody says in which folder.
+
+    Raises InputError for what cannot be replayed so, or a folder that cannot be written.
+    """
     from sim.curves import errors_against, miss_ratio_curves
 
     names = [name.strip() for name in policies.split(",") if name.strip()]
     asked = [size.strip() for size in (sizes or "").split(",") if size.strip()]
-    folder = Path(out) if out is not None else None if as_json else Path("results") / f"{Path(trace).stem}-mrc"
+    folder = Path(out) if out is not None else Path("results") / f"{Path(trace).stem}-mrc" if writes else None
     if folder is not None:
         output.make_folder(folder)
     settings = {"ignore_object_size": ignore_object_size, "reader": reader, "seed": seed}
-    with output.progress(f"mrc {trace}") as progress:
+    with output.progress(f"mrc {trace}", "replays") as progress:
         curves = miss_ratio_curves(
             trace, names, asked, points, method, rate, **settings, workers=None, progress=progress
         )
@@ -43,23 +47,36 @@ def mrc(
     errors = errors_against(exact, curves) if check else {}
     if folder is not None:
         _save(curves, exact, folder)
-    if as_json:
-        output.print_json({"method": method, "rate": rate, "points": [asdict(p) for p in curves], "errors": errors})
-        return
+    found = [asdict(point) for point in curves]
     unit = "objects" if ignore_object_size else "bytes"
-    output.console().print(output.table(["capacity", *dict.fromkeys(p.policy for p in curves)], _rows(curves, unit)))
-    for policy, (mean, largest) in errors.items():
-        print(f"{policy}: mean absolute error against exact {mean:.4f}, largest {largest:.4f}")
-    print(f"curve and figure: {folder}")
+    notes = [
+        f"{policy}: mean absolute error against exact {mean:.4f}, largest {largest:.4f}"
+        for policy, (mean, largest) in errors.items()
+    ]
+    notes += [] if folder is None else [f"curve and figure: {folder}"]
+    return Answer(
+        {"method": method, "rate": rate, "points": found, "errors": errors},
+        [{**point, "capacity_unit": unit} for point in found],
+        lambda: _table(curves, unit),
+        notes,
+    )
 
 
-def _rows(curves: list[Point], unit: str) -> list[list[str]]:
-    """A row a capacity, a column a policy."""
-    rows: dict[int, list[str]] = {}
+def _table(curves: list[Point], unit: str):
+    """A row a capacity, a column a policy, the least of each row marked."""
+    from sim.report.cells import marked
+
+    points: dict[int, list[Point]] = {}
     for point in curves:
-        rows.setdefault(point.capacity, [f"{point.capacity:,} {unit} ({point.share:.2%})"])
-        rows[point.capacity].append(f"{point.miss_ratio:.4f}")
-    return list(rows.values())
+        points.setdefault(point.capacity, []).append(point)
+    rows = [
+        [
+            f"{capacity:,} {unit} ({row[0].share:.2%})",
+            *marked([f"{one.miss_ratio:.4f}" for one in row], [one.miss_ratio for one in row]),
+        ]
+        for capacity, row in points.items()
+    ]
+    return output.table(["capacity", *dict.fromkeys(point.policy for point in curves)], rows)
 
 
 def _save(curves: list[Point], exact: list[Point], folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sim.commands.output import Answer
 from sim.errors import InputError
 
 
@@ -22,9 +23,8 @@ def operate(
     others: Sequence[str],
     changes: Mapping[str, Any],
     out: str | None,
-    as_json: bool,
-) -> None:
-    """Print what an operation takes on a device that can do it. asked: the options of `probe`, by name.
+) -> Answer:
+    """What an operation takes on a device that can do it. asked: the options of `probe`, by name.
 
     Raises InputError where the device computes nothing, or an option says nothing to an operation.
     """
@@ -37,18 +37,15 @@ def operate(
 
         not_for_units = {**given, "--size": asked["size"]}
         pattern, outstanding, seed = asked["pattern"], asked["outstanding"], asked["seed"]
-        probe_operation(device, pattern, outstanding, seed, changes, as_json, not_for_units)
-    elif model == "csd":
+        return probe_operation(device, pattern, outstanding, seed, changes, not_for_units)
+    if model == "csd":
         from sim.commands.csd_operations import operate as operate_drive
 
         _refuse(given)
         options = (asked[name] for name in ("pattern", "outstanding", "size", "read_ratio", "seed"))
-        operate_drive(device, *options, changes, as_json)
-    else:
-        problem = (
-            f"operation {asked['pattern']!r} needs a memory with units or a computational drive; {device!r} has model"
-        )
-        raise InputError(problem, value=model, expected="pim or csd")
+        return operate_drive(device, *options, changes)
+    problem = f"operation {asked['pattern']!r} needs a memory with units or a computational drive; {device!r} has model"
+    raise InputError(problem, value=model, expected="pim or csd")
 
 
 def _refuse(given: Mapping[str, Any]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sim import registry, units
 from sim.commands import output
+from sim.commands.output import Answer
 from sim.errors import InputError
 from sim.profile import load_device
 
@@ -23,10 +24,9 @@ def probe_operation(
     outstanding: str | None,
     seed: int,
     changes: Mapping[str, Any],
-    as_json: bool,
     not_for_units: Mapping[str, str | None],
-) -> None:
-    """Print what an operation takes; with `outstanding`, also what it and so many host requests do to each other.
+) -> Answer:
+    """What an operation takes; with `outstanding`, also what it and so many host requests do to each other.
 
     not_for_units: options that say nothing to an operation, with what they were given. Raises InputError where one was,
     or where the device has no units, or they cannot do it.
@@ -44,15 +44,26 @@ def probe_operation(
         raise InputError("--outstanding beside an operation is", value=outstanding, expected="a whole number")
     measured = measure_operation(p, operation)
     shared = [] if outstanding is None else measure_coaccess(p, operation, int(outstanding), seed)
-    if as_json:
-        output.print_json({"device": device, **document(p, measured), "beside_host": list(map(_shared, shared))})
-        return
-    console = output.console()
-    console.print(output.table(["", "with units", "by the host"], _rows(measured)))
-    console.print(output.table(["commands to units, all channels", "count"], _commands(measured)))
-    if shared:
-        heads = ["policy", "operation", "host reads", "mean", "worst", "bandwidth", "mode changes"]
-        console.print(output.table(heads, [_shared_row(row) for row in shared]))
+    found = {"device": device, **document(p, measured)}
+    beside = {"beside_host": list(map(_shared, shared))}
+    return Answer(found | beside, [_in_one_row(found)], lambda: _tables(measured, shared))
+
+
+def _in_one_row(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Every number of the operation itself, energies in all."""
+    energies = {name: sum(value.values()) for name, value in found.items() if name.endswith("_energy_pj")}
+    return {name: value for name, value in found.items() if not isinstance(value, Mapping)} | energies
+
+
+def _tables(measured: Measured, shared: Sequence[CoAccess]):
+    from rich.console import Group
+
+    heads = ["policy", "operation", "host reads", "mean", "worst", "bandwidth", "mode changes"]
+    return Group(
+        output.table(["", "with units", "by the host"], _rows(measured)),
+        output.table(["commands to units, all channels", "count"], _commands(measured)),
+        *([output.table(heads, map(_shared_row, shared))] if shared else []),
+    )
 
 
 def _parameters(device: str, changes: Mapping[str, Any]) -> PimParameters:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim import units
 from sim.commands import operations, output
+from sim.commands.output import Answer
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sim.traffic import Load, Result
 
 _PERCENTILES = ("p50", "p90", "p99", "p999")
+_ROW_RATIOS = ("row_hits", "row_misses", "row_conflicts")
 _SHOWN = ("p50", "p90", "p99", "p99.9")
 
 
@@ -25,9 +27,10 @@ def probe(
     others: Sequence[str],
     changes: Mapping[str, str],
     out: str | None,
-    as_json: bool,
-) -> None:
-    """asked: the options of a load, by name, `outstanding` and `rate` lists; others: further requesters, as text.
+    writes: bool,
+) -> Answer:
+    """asked: the options of a load, by name, `outstanding` and `rate` lists; others: further requesters, as text;
+    writes: a curve is kept as files even where nobody says in which folder.
 
     Raises InputError for what cannot be probed so, or a folder that cannot be written.
     """
@@ -37,8 +40,7 @@ def probe(
 
     changes = {key: _value(text) for key, text in changes.items()}
     if operations.is_operation(asked["pattern"]):
-        operations.operate(device, asked, others, changes, out, as_json)
-        return
+        return operations.operate(device, asked, others, changes, out)
     loads = [_load({**asked, **one}) for one in _points(asked["outstanding"], asked["rate"])]
     path = path_of(device)
     if others:
@@ -49,20 +51,17 @@ def probe(
         loads += [_other(text, asked, nth) for nth, text in enumerate(others, 1)]
         with output.progress(f"probe {device}") as progress:
             found = probe_together(device, loads, changes, progress)
-        _show_together(device, found, out, as_json)
-        return
+        return _together(device, found, out)
     with output.progress(f"probe {device}") as progress:
         drive = partial(probe_path, *path) if path else partial(probe_device, device)
         readings = drive(loads, changes, progress)
-    folder = _folder(device, asked["pattern"], out, as_json, len(loads))
+    folder = _folder(device, asked["pattern"], out, writes and len(loads) > 1)
     if folder is not None:
         _save(device, readings, output.make_folder(folder))
-    if as_json:
-        output.print_json({"device": device, "points": [_document(one) for one in readings]})
-        return
-    _print_rows([_row(one) for one in readings])
-    if folder is not None:
-        print(f"curve and figure: {folder}")
+    points = [_document(one) for one in readings]
+    notes = [] if folder is None else [f"curve and figure: {folder}"]
+    rows = [_flat(point) | dict.fromkeys(_ROW_RATIOS) | point["row_ratios"] for point in points]
+    return Answer({"device": device, "points": points}, rows, lambda: _table(list(map(_row, readings))), notes)
 
 
 # --- loads -----------------------------------------------------------------------------------------------------------
@@ -137,12 +136,12 @@ def _value(text: str) -> bool | int | float | str:
 # --- what is shown ---------------------------------------------------------------------------------------------------
 
 
-def _folder(device: str, pattern: str, out: str | None, as_json: bool, points: int) -> Path | None:
-    """Where a curve and its figure go: where it is said, or for several points that are not printed as JSON."""
+def _folder(device: str, pattern: str, out: str | None, writes: bool) -> Path | None:
+    """Where a curve and its figure go: where it is said, or where one looks for it."""
     if out is not None:
         return Path(out)
     name = Path(device).stem.replace(":", "-")
-    return None if as_json or points == 1 else Path("results") / f"{name}-{pattern}-probe"
+    return Path("results") / f"{name}-{pattern}-probe" if writes else None
 
 
 def _asked(load: Load) -> dict[str, Any]:
@@ -189,10 +188,21 @@ def _document(one: Reading) -> dict[str, Any]:
     return {**_asked(one.load), **_given(one.result, one.load.size_bytes), **_counted(one)}
 
 
-def _print_rows(rows: list[dict[str, str]]) -> None:
+def _table(rows: list[dict[str, str]]):
     """A table of the columns in which anything stands."""
     columns = [name for name in rows[0] if any(row[name] for row in rows)]
-    output.console().print(output.table(columns, [[row[name] for name in columns] for row in rows]))
+    return output.table(columns, [[row[name] for name in columns] for row in rows])
+
+
+def _flat(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A row: each latency by its name; counts and causes of energy, which differ by device, are left to JSON."""
+    row: dict[str, Any] = {}
+    for name, value in point.items():
+        if name.endswith("latency_ns"):
+            row |= {f"{name.removesuffix('ns')}{key}_ns": one for key, one in value.items()}
+        elif not isinstance(value, Mapping):
+            row[name] = value
+    return row
 
 
 def _row(one: Reading) -> dict[str, str]:
@@ -268,7 +278,7 @@ def _cell(value: Any) -> str:
 # --- several requesters ----------------------------------------------------------------------------------------------
 
 
-def _show_together(device: str, found: Interference, out: str | None, as_json: bool) -> None:
+def _together(device: str, found: Interference, out: str | None) -> Answer:
     documents = [_requester(one) for one in found.requesters]
     together = {**_given(found.together.result, None), **_counted(found.together)}
     if out is not None:
@@ -284,16 +294,28 @@ def _show_together(device: str, found: Interference, out: str | None, as_json: b
             for document in documents
         ]
         output.write_text(output.make_folder(Path(out)) / "requesters.csv", _csv(names, flat))
-    if as_json:
-        output.print_json({"device": device, "requesters": documents, "together": together})
-        return
-    _print_rows([_requester_row(nth, one) for nth, one in enumerate(found.requesters, 1)])
-    result, one = found.together.result, found.together
+    shown = [_requester_row(nth, one) for nth, one in enumerate(found.requesters, 1)]
+    return Answer(
+        {"device": device, "requesters": documents, "together": together},
+        list(map(_flat_requester, documents)),
+        lambda: _table(shown),
+        [_sum(found.together)],
+    )
+
+
+def _flat_requester(document: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {name: value for name, value in document.items() if not isinstance(value, Mapping)}
+    shared, alone = _flat(document["shared"]), _flat(document["alone"])
+    return {**asked, **shared, **{f"alone_{name}": value for name, value in alone.items()}}
+
+
+def _sum(one: Reading) -> str:
+    result = one.result
     told = [f"together {result.bandwidth_bytes_per_ns:.2f} GB/s", f"reads {_ns(result.mean_ns)} ns in the device"]
     told += [] if one.busy_share is None else [f"busy {_share(one.busy_share)}"]
     told += [f"row hits {_share(one.row_ratios['row_hits'])}"] if one.row_ratios else []
     told += [] if one.energy_pj_per_bit is None else [f"{one.energy_pj_per_bit:.2f} {_energy_column(one)}"]
-    print(", ".join(told))
+    return ", ".join(told)
 
 
 def _requester(one: Requester) -> dict[str, Any]:

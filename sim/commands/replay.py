@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from sim.commands import output
 from sim.commands.options import reader_options
+from sim.commands.output import Answer
 
 
 def replay(
@@ -17,8 +18,8 @@ def replay(
     reader: str | None,
     options: list[str] | None,
     seed: int,
-    as_json: bool,
-) -> None:
+) -> Answer:
+    """Raises InputError for what cannot be replayed so."""
     from sim.engines.replay import replay as replay_trace
 
     with output.progress(f"replay {policy}") as progress:
@@ -33,10 +34,11 @@ def replay(
             reader=reader,
             options=reader_options(options),
         )
-    if as_json:
-        output.print_json(asdict(result))
-        return
-    output.console().print(output.table(["", trace], _rows(result, "objects" if ignore_object_size else "bytes")))
+    unit = "objects" if ignore_object_size else "bytes"
+    document = asdict(result)
+    return Answer(
+        document, [{**document, "capacity_unit": unit}], lambda: output.table(["", trace], _rows(result, unit))
+    )
 
 
 def _rows(result, unit: str) -> list[list[str]]:

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+import math
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.commands import output
+from sim.commands.output import Answer
+from sim.report.drawing import Drawing
 
 if TYPE_CHECKING:
-    from sim.report.drawing import Drawing
     from sim.saved_result import Beside, SavedResult
-    from sim.scenario_kind import Progress, ScenarioKind
-
-_MakeProgress = Callable[[str], "Progress | None"]
+    from sim.scenario_kind import ScenarioKind
 
 
-def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None, as_json: bool) -> None:
+def run(scenario: str, overrides: dict[str, str], seed: int | None, out: str | None) -> Answer:
+    """Run it and keep tables and figures. Raises InputError for bad input."""
     folder = _folder(scenario, out)
-    from sim.report.drawing import Drawing
-    from sim.scenario_kind import kind_of
-
-    kind = kind_of(scenario)
-    with Drawing() as drawing:
+    with Drawing() as drawing:  # first of all, as its process takes longer to start than anything here
         from sim.running import run as run_scenario
+        from sim.scenario_kind import kind_of
 
-        with output.progress(f"run {Path(scenario).stem}") as progress:
+        kind = kind_of(scenario)
+
+        with output.live() as view:
+            progress = view.begin(f"run {Path(scenario).stem}") if view else None
             result = run_scenario(scenario, overrides, seed, folder, progress, _figures(kind, drawing))
-    if as_json:
-        output.print_json({"summary": result.summary, "result": str(result.folder)})
-        return
-    output.console().print(kind.run_report(result))
-    print(f"tables and figures: {result.folder}")
+    document = {"summary": result.summary, "result": str(result.folder)}
+    notes = [f"tables and figures: {result.folder}"]
+    return Answer(document, _scores(kind, result), lambda: kind.run_report(result), notes)
+
+
+def _scores(kind: ScenarioKind, result: SavedResult) -> list[dict[str, Any]]:
+    declared = {name: kind.declaration(name) for name in result.summary}
+    return [
+        {"metric": name, "value": value, "unit": declared[name].unit, "better": declared[name].better}
+        for name, value in result.summary.items()
+    ]
 
 
 def compare(
@@ -43,15 +48,15 @@ def compare(
     overrides: dict[str, str],
     seed: int | None,
     out: str | None,
-    as_json: bool,
     against: str | None = None,
-) -> None:
+) -> Answer:
+    """Run it once for each policy. Raises InputError for bad input."""
     from sim.scenario_kind import kind_of
 
     kind = kind_of(scenario)
     loaded = kind.load(scenario, overrides, seed)
     names = tuple(name.strip() for name in (policies or "").split(",") if name.strip())
-    compare_loaded(kind, loaded, names, _folder(scenario, out, "-compare"), as_json, tier, against)
+    return compare_loaded(kind, loaded, names, _folder(scenario, out, "-compare"), tier, against)
 
 
 def compare_loaded(
@@ -59,39 +64,43 @@ def compare_loaded(
     scenario: Any,
     policies: tuple[str, ...],
     folder: Path,
-    as_json: bool,
     tier: str | None = None,
     against: str | None = None,
-) -> None:
-    """Compare, print and draw."""
-    from sim.report.drawing import Drawing
-
+) -> Answer:
+    """Compare and draw."""
     with Drawing() as drawing:
         from sim import running
 
-        with ExitStack() as bars:
-            progress: _MakeProgress = lambda label: bars.enter_context(output.progress(label))  # noqa: E731
+        with output.live() as view:
             results = running.compare_loaded(
                 kind,
                 scenario,
                 policies,
                 tier,
                 folder,
-                progress if sys.stderr.isatty() else None,
+                view.begin if view else None,
                 against,
                 _figures(kind, drawing) if kind.draws_compared else None,
             )
         shown = [kind.needed(result) for result in results]
         with drawing.drawn(kind.save_comparison_figure, shown, folder.absolute() / "comparison.png"):
             pass
-    if as_json:
-        output.print_json({kind.plural: [{kind.compared: result.label, **result.summary} for result in results]})
-        return
-    output.console().print(kind.comparison_report(results))
-    if against:
-        headings = ["policy", "hit ratio", f"fewer misses than {against}", "part of the way to belady"]
-        output.console().print(output.table(headings, _standing(results)))
-    print(f"tables and figures: {folder}")
+    rows = [{kind.compared: result.label, **result.summary} for result in results]
+    return Answer(
+        {kind.plural: rows},
+        output.aligned(rows),
+        lambda: _comparison(kind, results, against),
+        [f"tables and figures: {folder}"],
+    )
+
+
+def _comparison(kind: ScenarioKind, results: list[SavedResult], against: str | None):
+    from rich.console import Group
+
+    if not against:
+        return kind.comparison_report(results)
+    headings = ["policy", "hit ratio", f"fewer misses than {against}", "part of the way to belady"]
+    return Group(kind.comparison_report(results), output.table(headings, _standing(results)))
 
 
 def _figures(kind: ScenarioKind, drawing: Drawing) -> Beside:
@@ -104,9 +113,16 @@ def _figures(kind: ScenarioKind, drawing: Drawing) -> Beside:
 
 
 def _standing(results: list[SavedResult]) -> list[list[str]]:
-    """Where each policy stands between the one compared to and Belady's rule."""
-    shown = ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady")
-    return [[result.label, *(f"{result.summary[name]:.2%}" for name in shown)] for result in results]
+    """Where each policy stands between the one compared to and Belady's rule, the best marked."""
+    from sim.metrics import HIGHER
+    from sim.report.cells import marked
+
+    columns = []
+    for name in ("hit_ratio", "miss_ratio_reduction", "part_of_the_way_to_belady"):
+        values = [result.summary[name] for result in results]
+        texts = [f"{value:.2%}" if math.isfinite(value) else "-" for value in values]
+        columns.append(marked(texts, values, HIGHER))
+    return [list(row) for row in zip([result.label for result in results], *columns, strict=True)]
 
 
 def _folder(scenario: str, out: str | None, suffix: str = "") -> Path:

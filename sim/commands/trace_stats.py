@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sim.commands import output
 from sim.commands.options import reader_options
+from sim.commands.output import Answer
+
+if TYPE_CHECKING:
+    from sim.trace_statistics import Statistics
 
 
-def trace_stats(trace: str, reader: str | None, options: list[str] | None, out: str | None, as_json: bool) -> None:
+def trace_stats(trace: str, reader: str | None, options: list[str] | None, out: str | None) -> Answer:
     """Raises InputError for a trace that cannot be read, or a folder that cannot be written."""
     from sim.trace_loading import load_trace
     from sim.trace_statistics import trace_statistics
@@ -21,13 +26,14 @@ def trace_stats(trace: str, reader: str | None, options: list[str] | None, out: 
         statistics = trace_statistics(loaded, progress)
     if folder is not None:
         _save(statistics, folder)
-    if as_json:
-        output.print_json(statistics.summary)
-        return
+    rows = [{"statistic": name, "value": value} for name, value in statistics.summary.items()]
+    notes = [] if folder is None else [f"tables and figures: {folder}"]
+    return Answer(statistics.summary, rows, lambda: _table(statistics), notes)
+
+
+def _table(statistics: Statistics):
     rows = [[name.replace("_", " "), _text(name, value)] for name, value in statistics.summary.items()]
-    output.console().print(output.table(["", statistics.name], rows))
-    if folder is not None:
-        print(f"tables and figures: {folder}")
+    return output.table(["", statistics.name], rows)
 
 
 def _save(statistics, folder: Path) -> None:

@@ -21,6 +21,7 @@ from sim.cost import kernels
 from sim.cost.correction import LEAST, MOST, NONE, Correction
 from sim.errors import InputError, InputErrors
 from sim.profile import Count, Name, SomeBandwidth, SomeOperations, Source, Sourced, Text, validate
+from sim.remembering import remembered
 from sim.yaml_document import read_document
 
 FAMILIES: dict[str, type] = {
@@ -194,11 +195,13 @@ class Calibration(NamedTuple):
         return self.corrections.get(family, NONE)
 
 
+@remembered
 def load_gpu(name_or_path: str | Path) -> Gpu:
     """The accelerator of a shipped name or a YAML file. Raises InputErrors that list everything wrong."""
     return _load(name_or_path, "gpus", "GPU", Gpu)
 
 
+@remembered
 def load_calibration(name_or_path: str | Path) -> Calibration:
     """The calibration of a shipped name or a YAML file. Raises InputErrors that list everything wrong."""
     spec = _load(name_or_path, "kernels", "calibration", _CalibrationSpec)

@@ -40,9 +40,12 @@ from sim.engines.event_devices import (
 )
 from sim.engines.flags import PREFETCHED, holds
 from sim.engines.residency import BLOCK as MOVE_BLOCK
+from sim.engines.residency import CAUSE as MOVE_CAUSE
 from sim.engines.residency import (
+    CLEAN_EVICTION,
     DAEMON,
     DEMAND,
+    DIRTY_EVICTION,
     END,
     FAULT,
     FILLS,
@@ -57,6 +60,7 @@ from sim.engines.residency import (
     access,
     forget_moves,
 )
+from sim.engines.residency import EVICTED_FROM as MOVE_EVICTED_FROM
 from sim.engines.residency import SOURCE as MOVE_SOURCE
 from sim.engines.residency import TARGET as MOVE_TARGET
 from sim.kernels.address_index import find_or_add
@@ -74,7 +78,7 @@ PURPOSES = ("request", "fill", "move", "prefetch")
 
 FROM_LEVEL, TO_LEVEL, FILL_LEVEL, BETWEEN_LEVELS = 0, 1, 2, 3  # kinds of route
 
-FINISHED, AT_LIMIT, NEEDS_ROOM, NEEDS_BLOCKS, FAULTY = 0, 1, 2, 3, 4  # why `advance` returned
+FINISHED, AT_LIMIT, NEEDS_ROOM, NEEDS_BLOCKS, FAULTY, LOG_FULL = range(6)  # why `advance` returned
 
 QUEUE_NS, DEVICE_NS, LINK_NS, WAIT_NS = 0, 1, 2, 3
 PARTS = ("queue_ns", "device_ns", "link_ns", "wait_ns")
@@ -87,8 +91,19 @@ BLOCK, ROW, SIZE, PURPOSE, SOURCE_LEVEL, TO_FILL, STAGE, LAST_STAGE, WAITING, NE
 
 SERVER, ROW_OF_MODEL, COLUMN, IS_WRITE, PART = range(5)  # columns of a stage of a route
 
-ISSUED, COMPLETED, REJOINED, EVENTS, DRAWN, FREE, FREE_COUNT, PROPOSED, KNOWN, TO_START = range(10)  # counts of a run
+# counts of a run; LOGGED: records that the log should hold, of which those beyond its end are lost
+ISSUED, COMPLETED, REJOINED, EVENTS, DRAWN, FREE, FREE_COUNT, PROPOSED, KNOWN, TO_START, LOGGED = range(11)
 NOW, LAST_COMPLETION = 0, 1
+
+# columns of the log. Of a transfer at one server: its slot, the stage of its route, when it reached the server, was
+# begun with, and had passed it with its last byte, its size, purpose and block, the request it answers (or, of a move,
+# -1 - its cause), and the transfer that it is a chunk of. Of an eviction: EVICTED in place of the slot, the level, when
+# (thrice), its size, the level that the block moves to or -3, the block, and whether it had been written to.
+LOG_SLOT, LOG_STAGE, LOG_REACHED_NS, LOG_START_NS, LOG_END_NS, LOG_SIZE, LOG_PURPOSE, LOG_BLOCK, LOG_ROW, LOG_WHOLE = (
+    range(10)
+)
+LOG_COLUMNS = 10
+AT_ONCE, EVICTED = -1, -2  # in place of a slot: a request that one server answers without a transfer; an eviction
 
 
 class Workload(NamedTuple):
@@ -141,8 +156,9 @@ class Engine(NamedTuple):
     index_keys: np.ndarray  # address -> block, where there is a prefetcher
     index_values: np.ndarray
     events: EventHeap
-    counts: np.ndarray  # int64[10] ISSUED .. TO_START
+    counts: np.ndarray  # int64[11] ISSUED .. LOGGED
     clock_ns: np.ndarray  # float64[2] NOW, LAST_COMPLETION
+    log: np.ndarray  # float64[., 10] what servers did and levels gave up, in order of events; empty: nobody asks
 
 
 def make_pool(slots: int) -> tuple[np.ndarray, np.ndarray]:
@@ -198,6 +214,43 @@ def add_start(engine, route, block, row, size, purpose, source, fills):
     at = counts[TO_START]
     engine.starts[at] = slot
     counts[TO_START] = at + 1
+
+
+@inlined
+def note(engine, slot, stage, reached_ns, start_ns, end_ns, size, purpose, block, row, whole):
+    """Add a record to the log, where there is one."""
+    log, counts = engine.log, engine.counts
+    if log.size:
+        at = known_natural(counts[LOGGED])
+        counts[LOGGED] = at + 1
+        if at < len(log):
+            log[at, LOG_SLOT], log[at, LOG_STAGE], log[at, LOG_REACHED_NS] = slot, stage, reached_ns
+            log[at, LOG_START_NS], log[at, LOG_END_NS], log[at, LOG_SIZE] = start_ns, end_ns, size
+            log[at, LOG_PURPOSE], log[at, LOG_BLOCK], log[at, LOG_ROW] = purpose, block, row
+            log[at, LOG_WHOLE] = whole
+
+
+@inlined
+def note_evictions(engine, since, now_ns):
+    """Add those among the moves from place `since` of the list on to the log."""
+    moves, size_of = engine.res.moves, engine.res.size_of
+    for at in range(since, engine.res.state[END]):
+        cause = moves[at, MOVE_CAUSE]
+        if cause in (CLEAN_EVICTION, DIRTY_EVICTION):
+            level, target, block = moves[at, MOVE_EVICTED_FROM], moves[at, MOVE_TARGET], moves[at, MOVE_BLOCK]
+            dirty = cause == DIRTY_EVICTION
+            note(engine, EVICTED, level, now_ns, now_ns, now_ns, size_of[block], target, block, dirty, NOBODY)
+
+
+@inlined
+def note_stage(engine, slot, reached_ns, start_ns, end_ns):
+    """Add what the server at hand did for a transfer to the log, where there is one."""
+    if engine.log.size:
+        facts, devices = engine.facts, engine.devices
+        whole = devices.chunks[slot, PARENT] if is_chunk(devices, slot) else np.int64(NOBODY)
+        row = facts[whole, ROW] if whole >= 0 else facts[slot, ROW]
+        stage, size, purpose = facts[slot, STAGE], facts[slot, SIZE], facts[slot, PURPOSE]
+        note(engine, slot, stage, reached_ns, start_ns, end_ns, size, purpose, facts[slot, BLOCK], row, whole)
 
 
 @inlined
@@ -340,6 +393,7 @@ def work_on(engine, number, now_ns):
         times[slot, np.int64(stages[stage, PART])] += passed_ns - tail_ns - queued_ns
         times[slot, HEAD_NS], times[slot, TAIL_NS] = done_ns, passed_ns
         engine.traffic.wait_ns[np.int64(stages[stage, COLUMN])] += waited_ns
+        note_stage(engine, slot, head_ns, devices.sent_ns[slot], passed_ns)
         facts[slot, STAGE] = stage + 1
         reached_ns = done_ns if stage + 1 < facts[slot, LAST_STAGE] else passed_ns
         push(engine.events, max(reached_ns, now_ns), slot)
@@ -399,6 +453,8 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
     levels, rows = len(engine.plug.eviction_states), work.columns.block.size  # levels: a constant to the compiler
     closed = work.think_ns.size > 0
     reserve = most_slots(devices, len(starts))  # what an event starts itself; moves wait in their list for a slot
+    logging = engine.log.size > 0
+    log_room = len(engine.log) // 2 if logging else np.int64(1)  # an event may add many records
     while True:
         if state[FAULT]:
             return FAULTY
@@ -406,6 +462,8 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             return NEEDS_ROOM
         if counts[KNOWN] + proposals.size > fetching.size:
             return NEEDS_BLOCKS
+        if counts[LOGGED] >= log_room:
+            return LOG_FULL
         arriving, daemon, slot, now_ns = False, False, np.int64(NOBODY), clock_ns[NOW]
         if next_move(moves, state) < 0:  # what was left for want of slots comes first
             forget_moves(state)
@@ -444,7 +502,10 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             while True:
                 block = request.block
                 was_in_top = levels == 1 or who == DAEMON or holds(flags, block, 0)
+                moves_before = state[END]
                 served = access(engine.plug, res, request, who, shrink_level, shrink_to_bytes)
+                if logging:
+                    note_evictions(engine, moves_before, now_ns)
                 if who == DAEMON:
                     shrink_level = NOBODY
                     break
@@ -487,6 +548,10 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                             traffic.bytes[column, REQUEST] += size
                             traffic.requests[column] += 1
                             traffic.wait_ns[column] += start_ns - now_ns
+                            if logging:
+                                note(
+                                    engine, AT_ONCE, stage, now_ns, start_ns, end_ns, size, REQUEST, block, row, NOBODY
+                                )
                         else:
                             add_start(engine, route, block, row, size, REQUEST, served, state[FILLS])
                     if proposals.size:
@@ -523,7 +588,8 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
                     block = known_natural(moves[move, MOVE_BLOCK])
                     source, target = known_natural(moves[move, MOVE_SOURCE]), known_natural(moves[move, MOVE_TARGET])
                     route = route_number(levels, BETWEEN_LEVELS, source, target)
-                    add_start(engine, route, block, NOBODY, size_of[block], MOVE, source, 0)
+                    for_nobody = NOBODY - np.int64(moves[move, MOVE_CAUSE])
+                    add_start(engine, route, block, for_nobody, size_of[block], MOVE, source, 0)
                 slot = known_natural(starts[started])
                 started += 1
                 if is_cut(devices, slot):
@@ -553,6 +619,8 @@ def advance(engine, until_ns, shrink_level, shrink_to_bytes):
             times[slot, QUEUE_NS] += queued_ns
             times[slot, part] += added_ns - queued_ns
             times[slot, HEAD_NS], times[slot, TAIL_NS] = first_ns, passed_ns
+            if logging:
+                note_stage(engine, slot, head_ns, start_ns, passed_ns)
             facts[slot, STAGE] = stage + 1
             traffic.bytes[column, purpose] += size
             traffic.requests[column] += 1

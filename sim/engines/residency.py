@@ -84,8 +84,11 @@ PLACED, STARTED, END, FILLS, WRITTEN_LEVEL, FAULT, FAULT_LEVEL, FAULT_BLOCK, ANY
 NO_FAULT, NOT_RESIDENT, NO_REMOVE = 0, 1, 2
 
 # columns of a move; a target that is not a level is one of the three below
-SOURCE, TARGET, BLOCK, EVICTED_FROM, PROBE = range(5)
+SOURCE, TARGET, BLOCK, EVICTED_FROM, PROBE, CAUSE = range(6)
 CLEAN_VICTIM, DIRTY_VICTIM, NO_MOVE = -1, -2, -3
+
+COPY, CLEAN_EVICTION, DIRTY_EVICTION, INVALIDATION = 0, 1, 2, 3  # causes of a move
+CAUSES = ("copy", "demotion", "writeback", "invalidation")
 
 # what an access does next: with the block in level 0, after that, with the levels below in turn, and at the end
 TOP, PROMOTE, BELOW, TOUCHES, INCLUSION, DONE = range(6)
@@ -116,7 +119,7 @@ class Residency(NamedTuple):
     hints: Hints  # as of each block's last access
     levels: np.ndarray  # int64[L, 5] CAPACITY, USED (bytes), HELD (blocks), INCLUSIVE, REMOVABLE (policy can forget)
     counts: np.ndarray  # int64[L, len(COUNTS)]
-    moves: np.ndarray  # int32[., 5] SOURCE, TARGET, BLOCK, EVICTED_FROM, PROBE (next level to try)
+    moves: np.ndarray  # int32[., 6] SOURCE, TARGET, BLOCK, EVICTED_FROM, PROBE (next level to try), CAUSE
     state: np.ndarray  # int64[10] PLACED .. HAS_HINTS; FILLS is a bit set of levels
 
 
@@ -136,17 +139,17 @@ def make_residency(size_of, address_of, hints, capacity, inclusive, removable, p
         hints=hints,
         levels=table,
         counts=np.zeros((levels, len(COUNTS)), np.int64),
-        moves=np.zeros((moves, 5), np.int32),
+        moves=np.zeros((moves, 6), np.int32),
         state=state,
     )
 
 
 @inlined
-def add_move(moves, state, source, target, block, evicted_from):
+def add_move(moves, state, source, target, block, evicted_from, cause):
     """Note that the block is to be copied from level `source`; a victim's target is found below `evicted_from`."""
     end = known_natural(state[END])
     moves[end, SOURCE], moves[end, TARGET], moves[end, BLOCK] = source, target, block
-    moves[end, EVICTED_FROM], moves[end, PROBE] = evicted_from, evicted_from + 1
+    moves[end, EVICTED_FROM], moves[end, PROBE], moves[end, CAUSE] = evicted_from, evicted_from + 1, cause
     state[END] = end + 1
 
 
@@ -193,7 +196,7 @@ def write_on(flags, moves, state, block, wanted, last):
         set_clean(flags, block, level - 1)
         if level < last:
             set_dirty(flags, block, level)
-        add_move(moves, state, level - 1, level, block, level - 1)
+        add_move(moves, state, level - 1, level, block, level - 1, COPY)
         state[PLACED] = state[END]
 
 
@@ -218,7 +221,7 @@ def finish_below(flags, moves, state, block, is_write, served, held_by, in_top, 
     else:
         for level in range(1, last):
             if new >> level & 1:
-                add_move(moves, state, 0, level, block, 0)
+                add_move(moves, state, 0, level, block, 0, COPY)
                 state[PLACED] = state[END]
 
 
@@ -294,6 +297,8 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                 action, target = FORGET, above
                 if is_dirty(flags, victim, above) and not dirty:
                     moves[at, TARGET], moves[at, SOURCE] = DIRTY_VICTIM, above
+                    if moves[at, CAUSE] == CLEAN_EVICTION:
+                        moves[at, CAUSE] = DIRTY_EVICTION
                 counts[above, BACK_INVALIDATIONS] += 1
             elif settling == at and not held and dirty:  # it did not fit there; the next level has to take it
                 settling = -1
@@ -356,7 +361,7 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                 if above >= 0:
                     action, target = FORGET, above
                     if is_dirty(flags, block, above):
-                        add_move(moves, state, above, DIRTY_VICTIM, block, level)
+                        add_move(moves, state, above, DIRTY_VICTIM, block, level, INVALIDATION)
                     counts[above, BACK_INVALIDATIONS] += 1
                 else:
                     level += 1
@@ -415,13 +420,14 @@ def access(plug, res, request, who, shrink_level, shrink_to_bytes):
                     set_fault(state, NOT_RESIDENT, target, victim)
                     break
                 victim = known_natural(victim)
-                kind = DIRTY_VICTIM if is_dirty(flags, victim, target) else CLEAN_VICTIM
+                dirty = is_dirty(flags, victim, target)
                 plug.allocator.release(plug.allocator_states, target, victim)
                 leave(flags, victim, target)
                 levels[target, USED] -= size_of[victim]
                 levels[target, HELD] -= 1
                 counts[target, EVICTIONS] += 1
-                add_move(moves, state, target, kind, victim, target)
+                kind, cause = (DIRTY_VICTIM, DIRTY_EVICTION) if dirty else (CLEAN_VICTIM, CLEAN_EVICTION)
+                add_move(moves, state, target, kind, victim, target, cause)
     return served
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.errors import InputError
-from sim.scenario_kind import Progress, ScenarioKind, Variant
+from sim.looks import Progress
+from sim.scenario_kind import ScenarioKind, Variant
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,6 +32,8 @@ class AllocationKind(ScenarioKind):
     trade = ("held_over_live_peak", "waited_ns")
     compared, plural = "allocator", "allocators"
     draws_compared = True
+    headline = ("held_over_live_peak", "live_over_held", "external_fragmentation", "failures")
+    inputs_are_traces = False
 
     def load(
         self, name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None
@@ -62,6 +65,21 @@ class AllocationKind(ScenarioKind):
         from sim.fragmentation.scenario import load_scenario_operations
 
         return load_scenario_operations(scenario)
+
+    def code_key(self, scenario: AllocationScenario) -> str:
+        return json.dumps([scenario.allocator.name, scenario.trace, scenario.source])
+
+    def digests(self, scenario: AllocationScenario) -> dict[str, str]:
+        from sim import registry
+        from sim.fragmentation.loading import source_digests
+        from sim.input_digests import of_content, of_plugins
+
+        allocator = registry.load(registry.ALLOCATOR, scenario.allocator.name)
+        return {
+            **of_plugins([allocator]),
+            **of_content("link", scenario.link_of()),
+            **source_digests(scenario.trace, scenario.source),
+        }
 
     def run(
         self, scenario: AllocationScenario, inputs: Operations, label: str, progress: Progress | None = None

@@ -54,6 +54,14 @@ def find_operations(
     raise InputError("no such file or stream of allocations", value=text, candidates=[*listed, *generating])
 
 
+def source_digests(trace: str, source: str | None) -> dict[str, str]:
+    """Of the file that is read, or of the source that generates. Raises InputError where there is none."""
+    from sim.input_digests import of_function, of_trace
+
+    is_file = Path(trace).is_file() or trace in catalog.entries()
+    return of_trace(trace) if is_file else of_function(f"source.{trace}", _named(source or trace).generate)
+
+
 def _sources() -> dict[str, AllocationSource]:
     kind = registry.ALLOCATION_SOURCE
     return {name: registry.load(kind, name) for name in registry.names(kind)}

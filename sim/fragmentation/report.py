@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sim import units
@@ -25,6 +24,7 @@ from sim.report.cells import (
     plain_table,
     side_by_side,
 )
+from sim.report.sheet import NAME, NUMBER, Heading, Sheet
 
 if TYPE_CHECKING:
     from sim.fragmentation.explain import Moment, Way
@@ -71,7 +71,7 @@ def _bytes(size: float | None) -> str:
     return "-" if size is None else units.format_bytes(round(size), 4)
 
 
-def _bytes_table(summary: Mapping[str, float]) -> Table:
+def _bytes_table(summary: Mapping[str, float]) -> Sheet:
     table = plain_table(
         "", "live at most", "held at most", "held/live", "mean", "at peak live", "at peak held", title="Footprint"
     )
@@ -86,7 +86,7 @@ def _bytes_table(summary: Mapping[str, float]) -> Table:
     return table
 
 
-def _waste_table(summary: Mapping[str, float]) -> Table:
+def _waste_table(summary: Mapping[str, float]) -> Sheet:
     table = plain_table("", "internal", "reserved", "books", "in holes", "external", "unusable", title="Waste, mean")
     names = ("internal_fragmentation", "reserved_share", "metadata_share", "free_over_held", "external_fragmentation")
     told = [percent(summary[name]) if name in summary else "-" for name in (*names, "unusable_free_share")]
@@ -94,7 +94,7 @@ def _waste_table(summary: Mapping[str, float]) -> Table:
     return table
 
 
-def _place_table(result: AllocationResult) -> Table:
+def _place_table(result: AllocationResult) -> Sheet:
     summary, link = result.summary, result.manifest["link"]
     table = plain_table(
         "", "pieces an object", "mean piece", "holes", f"of {link['name']}'s bandwidth", title="Contiguity, mean"
@@ -104,7 +104,7 @@ def _place_table(result: AllocationResult) -> Table:
     return table
 
 
-def _call_table(summary: Mapping[str, float]) -> Table:
+def _call_table(summary: Mapping[str, float]) -> Sheet:
     table = plain_table(
         "", *(name.replace("_", " ") for name in _CALLS), "copies", "copied", "waited", title="Calls of the system"
     )
@@ -198,16 +198,18 @@ def _moment_line(scenario: AllocationScenario, moment: Moment) -> str:
     return f"{scenario.allocator.label} first refused {where}, {asked}: {state}"
 
 
-def _hole_table(moment: Moment) -> Table:
-    table = plain_table("address", "bytes", "behind", "in front of", title="The largest holes")
+def _hole_table(moment: Moment) -> Sheet:
+    kinds = {"address": NUMBER, "bytes": NUMBER, "behind": NAME, "in front of": NAME}
+    table = Sheet([Heading(name, kind, "left") for name, kind in kinds.items()], "The largest holes")
     for hole in moment.holes:
         table.add_row(f"{hole.address:#x}", _bytes(hole.size_bytes), hole.below, hole.above)
     return table
 
 
-def _pin_table(moment: Moment) -> Table:
+def _pin_table(moment: Moment) -> Sheet:
     names = ("address", "objects", "bytes", "would be one", "oldest", "age", "left")
-    table = plain_table(*names, title="What keeps holes apart (age, and time left to the last release, in operations)")
+    headings = [Heading(name, NAME if name == "oldest" else NUMBER, "left") for name in names]
+    table = Sheet(headings, "What keeps holes apart (age, and time left to the last release, in operations)")
     for pin in moment.pins:
         left = "for good" if pin.operations_left is None else f"{pin.operations_left:,}"
         sizes = (_bytes(pin.size_bytes), _bytes(pin.freed_bytes))
@@ -215,7 +217,7 @@ def _pin_table(moment: Moment) -> Table:
     return table
 
 
-def _way_table(ways: Sequence[Way]) -> Table:
+def _way_table(ways: Sequence[Way]) -> Sheet:
     table = plain_table("instead", "first refused", title="In the same capacity")
     for way in ways:
         table.add_row(way.label, "nothing" if way.first_refused is None else f"operation {way.first_refused:,}")

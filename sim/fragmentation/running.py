@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from sim.fragmentation.replay import Player, make_player
 from sim.fragmentation.results import AllocationResult
 from sim.fragmentation.scenario import AllocationScenario, Link
 from sim.hook_arguments import SYSTEM_CALLS
+from sim.looks import Look, Progress, compiles
+from sim.units import format_bytes
 
-Progress = Callable[[int, int], None]  # operations done, operations in all
 _MOST_RUNS_LOOKED_AT = 30_000_000  # in all looks together, which takes some seconds
 _FEWEST_LOOKS = 24
 _MAP_ROWS = 512
@@ -30,6 +32,7 @@ def replayed(
     """The scenario's stream on its allocator. Raises InputError where that does not take its parameters."""
     began = time.perf_counter()
     capacity_bytes = scenario.capacity_bytes(operations)
+    compiles(progress, operations.count, "operations")
     player = player_of(scenario, operations, scenario.allocator)
     followed = follow(player, scenario.link_of(), scenario.looks, progress)
     return AllocationResult.of(player, followed, scenario, capacity_bytes, label, time.perf_counter() - began)
@@ -62,10 +65,16 @@ def follow(player: Player, link: Link, looks: int, progress: Progress | None = N
     for stop in _stops(operations, looks):
         at = player.advance(at, stop)
         rows.append(_look(player, at, link, largest, address_map))
-        if progress:
-            progress(at, operations.count)
+        if progress is not None:
+            progress(partial(_so_far, rows[-1], operations.count))
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
     return Followed(columns, address_map.shares(), address_map.row_bytes)
+
+
+def _so_far(look: Mapping[str, float], total: int) -> Look:
+    live, held = look["live_bytes"], look["held_bytes"]
+    figures = {"live": format_bytes(live, 3), **({"held/live": f"{held / live:.3f}"} if live else {})}
+    return Look(int(look["operation"]), total, "operations", look["time_ns"] or None, figures)
 
 
 def _stops(operations: Operations, looks: int) -> Iterator[int]:

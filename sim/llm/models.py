@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 import workloads
 from sim.errors import InputError, InputErrors
 from sim.profile import Count, Name, Source, Text, validate
+from sim.remembering import remembered
 from sim.yaml_document import Document, read_document
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
@@ -228,6 +229,7 @@ class Model(_Shape):
         return self.sliding_window.tokens if self.sliding_window else self.context
 
 
+@remembered
 def load_model(name_or_path: str | Path) -> Model:
     """The model of a shipped name or of a YAML file. Raises InputErrors that list everything wrong."""
     document = read_document(_locate(name_or_path))

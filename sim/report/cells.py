@@ -6,19 +6,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from sim import metrics
+from sim.report.sheet import NAME, Heading, Sheet
 
 
-def plain_table(*columns: str, title: str) -> Table:
-    """An empty table, its first column of names, the others of numbers."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for at, column in enumerate(columns):
-        table.add_column(column, justify="right" if at else "left", min_width=5 if at else 8, overflow="fold")
-    return table
+def plain_table(*columns: str, title: str | None = None, names: int = 1) -> Sheet:
+    """An empty table, its first columns of names, the others of numbers."""
+    first = [Heading(column, NAME, "left") for column in columns[:names]]
+    return Sheet([*first, *map(Heading, columns[names:])], title, least=5)
 
 
 def family(summary: Mapping[str, float], part: str, name: str) -> dict[str, float]:
@@ -71,6 +68,8 @@ class Column:
     best: list[bool]
 
 
+_MOST_SHOWN_WHOLE = 1e9
+
 TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 RATES = {"1/s": 1.0, "k/s": 1e3, "M/s": 1e6, "G/s": 1e9}
 SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -84,21 +83,33 @@ DOLLARS = {"n$/M": 1e-9, "u$/M": 1e-6, "m$/M": 1e-3, "$/M": 1.0}
 def column_of(shown: Shown, values: Sequence[float], eligible: Sequence[bool] | None = None) -> Column:
     """The values in the largest unit in which one of them is 1 and more; texts that look alike are equally good.
 
-    eligible: which of them may be the best; all where nobody says.
+    eligible: which of them may be the best; all where nobody says. What is not a number is a dash, and never the best.
     """
-    most = max(values)
+    known = [math.isfinite(value) for value in values]
+    numbers = [value for value, is_known in zip(values, known, strict=True) if is_known] or [0.0]
+    most = max(numbers)
     fitting = [unit for unit, scale in shown.scales.items() if most >= scale]
     unit = fitting[-1] if fitting else next(iter(shown.scales))
     scale = shown.scales[unit]
-    texts = [f"{value / scale:.{_places(values, scale, shown.scales is SHARE)}f}" for value in values]
+    places = _places(numbers, scale, shown.scales is SHARE)
+    texts = [_number(value / scale, places) if math.isfinite(value) else "-" for value in values]
+    may = [can and is_known for can, is_known in zip(eligible or known, known, strict=True)]
+    if not any(may):
+        return Column(shown, unit, texts, may)
     wanted = max if shown.better == metrics.HIGHER else min
-    may = eligible or [True] * len(values)
     best_value = wanted(value for value, can in zip(values, may, strict=True) if can)
     best_text = next(text for text, value, can in zip(texts, values, may, strict=True) if can and value == best_value)
     differ = len(set(texts)) > 1
     return Column(
         shown, unit, texts, [can and text == best_text and differ for text, can in zip(texts, may, strict=True)]
     )
+
+
+def _number(value: float, places: int) -> str:
+    """With so many digits behind the point; with an exponent where they would all be 0, or too many stand before it."""
+    if (value != 0 and abs(value) < 0.5 * 10**-places) or abs(value) >= _MOST_SHOWN_WHOLE:
+        return f"{value:.1e}"
+    return f"{value:.{places}f}"
 
 
 def _places(values: Sequence[float], scale: float, is_share: bool) -> int:
@@ -111,16 +122,21 @@ def _places(values: Sequence[float], scale: float, is_share: bool) -> int:
     return min(3, max(0, 3 - math.floor(math.log10(most / scale))))
 
 
-def side_by_side(heading: str, labels: Sequence[str], columns: Iterable[Column]) -> Table:
+def marked(texts: Sequence[str], values: Sequence[float | None], better: str = metrics.LOWER) -> list[str]:
+    """The texts, a star behind those of the best value; behind none where there is nothing to choose from."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if len(set(known)) < 2:
+        return list(texts)
+    best = (max if better == metrics.HIGHER else min)(known)
+    best_text = texts[list(values).index(best)]
+    return [f"{text}*" if text == best_text else text for text in texts]
+
+
+def side_by_side(heading: str, labels: Sequence[str], columns: Sequence[Column]) -> Sheet:
     """A row a run, the best of each column marked."""
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    table.add_column(heading, overflow="fold", min_width=8)
-    cells = []
-    for column in columns:
-        table.add_column(f"{column.shown.heading}\n{column.unit}", justify="right", no_wrap=True)
-        cells.append([_marked(text, good) for text, good in zip(column.texts, column.best, strict=True)])
+    table = Sheet([Heading(heading, NAME, "left"), *(Heading(f"{one.shown.heading} \n{one.unit} ") for one in columns)])
     for row, label in enumerate(labels):
-        table.add_row(label, *(texts[row] for texts in cells))
+        table.add_row(label, *(_marked(one.texts[row], one.best[row]) for one in columns))
     return table
 
 

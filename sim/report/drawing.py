@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
+from sim.garbage import collect_rarely
+
 
 class Drawing:
     """A context that has a second process to draw figures in."""
@@ -61,6 +63,7 @@ class Drawing:
 
 def main() -> None:
     """The second process: draw what is asked for, one thing after the other, until nothing more can be asked."""
+    collect_rarely()
     from sim.report.figures import warm_up
 
     answers, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever prints must not print between the pickles

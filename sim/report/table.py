@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sim import metrics, units
@@ -27,10 +27,9 @@ from sim.report.cells import (
     rate,
     side_by_side,
 )
+from sim.report.sheet import Sheet
 
 if TYPE_CHECKING:
-    import pandas
-
     from sim.results import Result
 
 _ALIKE = 0.005  # a relative difference that is not worth a word
@@ -72,15 +71,14 @@ def _timing(result: Result) -> str:
     return "simulated in detail: " + ", ".join(f"{name} by {model}" for name, model in detailed.items())
 
 
-def _latency_table(summary: Mapping[str, float]) -> Table:
-    table = plain_table("mean", "p50", "p90", "p99", "p99.9", "max", title="Latency")
+def _latency_table(summary: Mapping[str, float]) -> Sheet:
+    table = plain_table("mean", "p50", "p90", "p99", "p99.9", "max", title="Latency", names=0)
     names = ("mean", "p50", "p90", "p99", "p99_9", "max")
-    table.columns[0].justify = "right"
     table.add_row(*(units.format_time(summary[f"latency_{name}_ns"], 4) for name in names))
     return table
 
 
-def _tier_table(result: Result) -> Table:
+def _tier_table(result: Result) -> Sheet:
     table = plain_table(
         "tier", "lookups", "hits", "hit %", "evicted", "demoted", "read", "written", "busy %", "queue", title="Tiers"
     )
@@ -101,7 +99,7 @@ def _tier_table(result: Result) -> Table:
     return table
 
 
-def _allocation_table(result: Result) -> Table:
+def _allocation_table(result: Result) -> Sheet:
     table = plain_table(
         "tier",
         "capacity",
@@ -227,26 +225,38 @@ def _aside(best: Result, other: Result) -> str:
     return f"; it hits less in all, but more on reads, {percent(ours)} against {percent(theirs)}"
 
 
-def _contributions(result: Result) -> dict[str, pandas.Series]:
-    """Source of answers (see `_sources`) -> `count`, sums of latency_ns and of its parts."""
-    grouped = result.requests.groupby(_sources(result))
-    table = grouped[["latency_ns", *_PARTS]].sum().assign(count=grouped.size())
-    return {str(name): row for name, row in table.iterrows()}
+def _contributions(result: Result) -> dict[str, dict[str, float]]:
+    """Source of answers (see `_sources`), by name -> `count`, sums of latency_ns and of its parts."""
+    sources, names = _sources(result)
+    asked = sources >= 0
+    weights = {name: result.column("requests", name)[asked] for name in ("latency_ns", *_PARTS)}
+    counts = np.bincount(sources[asked], minlength=len(names))
+    sums = {name: np.bincount(sources[asked], np.nan_to_num(own), len(names)) for name, own in weights.items()}
+    rows = {
+        name: {"count": int(counts[at]), **{key: float(own[at]) for key, own in sums.items()}}
+        for at, name in enumerate(names)
+    }
+    return {name: rows[name] for name in sorted(rows) if rows[name]["count"]}
 
 
-def _sources(result: Result) -> pandas.Series:
-    """What answered each request: the tier that it was read from, a fetch that another had begun, or its being written.
+def _sources(result: Result) -> tuple[np.ndarray, list[str]]:
+    """What answered each request, as numbers into a list of names: the tier that it was read from, a fetch that another
+    had begun, or its being written; -1 of one that nothing answered.
 
     A write goes to the fastest tier that takes the block, wherever the block was found.
     """
-    outcome, tier = result.requests["outcome"], result.requests["served_by"].astype(str)
-    return tier.mask(outcome == "delayed_hit", _WAITING).mask(outcome == "write", _WRITES)
+    outcome, tier = result.column("requests", "outcome"), result.column("requests", "served_by")
+    is_outcome = {name: outcome.codes == code for code, name in enumerate(outcome.names)}
+    names = [*tier.names, _WAITING, _WRITES]
+    nobody = np.zeros(tier.codes.size, bool)
+    sources = np.where(is_outcome.get("delayed_hit", nobody), names.index(_WAITING), tier.codes)
+    return np.where(is_outcome.get("write", nobody), names.index(_WRITES), sources), names
 
 
 _WAITING, _WRITES = "fetches that other requests had begun", "writes"
 
 
-def _cause(source: str, mine: pandas.Series | None, its: pandas.Series) -> str:
+def _cause(source: str, mine: Mapping[str, float] | None, its: Mapping[str, float]) -> str:
     """Whether fewer requests went to the source, or those that did took less time, and then which part of it."""
     what = {_WAITING: f"had to wait for {_WAITING}", _WRITES: "were writes"}.get(
         source, f"had to be read from {source}"
@@ -254,7 +264,7 @@ def _cause(source: str, mine: pandas.Series | None, its: pandas.Series) -> str:
     fewer = 1 - (mine["count"] if mine is not None else 0) / its["count"]
     if mine is None or its["latency_ns"] <= 0:
         return f"{percent(fewer)} fewer requests {what}"
-    my_mean, its_mean = mine / mine["count"], its / its["count"]
+    my_mean, its_mean = ({name: value / one["count"] for name, value in one.items()} for one in (mine, its))
     faster = 1 - my_mean["latency_ns"] / its_mean["latency_ns"]
     if fewer >= faster:
         return f"{percent(fewer)} fewer requests {what}"
@@ -275,7 +285,7 @@ _PARTS = {
 
 def _where_time_goes(result: Result) -> str:
     """The largest part of the latency, by source and kind."""
-    total = float(result.requests["latency_ns"].sum())
+    total = float(np.nansum(result.column("requests", "latency_ns")))
     if total <= 0:
         return f"{result.label}: no request took any time."
     shares = {}

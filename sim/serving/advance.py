@@ -12,7 +12,10 @@ from sim.serving import tiers as t
 from sim.serving.blocks import commit, full_blocks, look_up, mark_computed, request_of, tokens_in
 from sim.serving.calls import call_view, enter_phase, leave_phase
 from sim.serving.iteration import begin, end_hold, finish, give_up, jump, keep_holds, loads_arrived
+from sim.serving.log import COPY, is_filling, note, note_iteration
 from sim.serving.network import (
+    BEGUN_NS,
+    BLOCKS,
     CALL,
     DRAINS,
     FIRST_NODE,
@@ -40,10 +43,11 @@ from sim.serving.network import (
     timer_kind,
 )
 from sim.serving.network import DRAINING as COPIES_DUE
+from sim.serving.network import SOURCE as COPY_SOURCE
 from sim.serving.scheduler import enqueue, plan
 from sim.serving.tiers import BLOCK, SOURCE, TARGET_TIER, VICTIM, WHY, block_request, pin, stage, unpin
 
-FINISHED, AT_LIMIT, NEEDS_ROOM, FAULTY, OUT = range(5)  # why `advance` returned; OUT: there is something in the outbox
+FINISHED, AT_LIMIT, NEEDS_ROOM, FAULTY, OUT, LOG_FULL = range(6)  # why `advance` returned; OUT: to the outbox
 
 
 @inlined
@@ -219,6 +223,8 @@ def _come(engine, slot, now_ns):
     kind, call = network.facts[slot, KIND], network.facts[slot, CALL]
     count[s.DIRTY] = 1
     _has_come(engine, slot, now_ns)
+    source, target, blocks = network.facts[slot, COPY_SOURCE], network.facts[slot, TARGET], network.facts[slot, BLOCKS]
+    note(engine, COPY, network.times[slot, BEGUN_NS], now_ns, kind, source, target, blocks, call)
     close(network, slot, now_ns)
     if kind == STAGING:
         calls[call, s.STAGED] -= 1
@@ -246,6 +252,7 @@ def _step_ends(engine, now_ns, limit_ns):
         clock[s.LOAD_SINCE] = now_ns
         return now_ns
     count[s.STATE] = s.IDLE
+    note_iteration(engine, now_ns)
     undisturbed = count[s.DIRTY] == 0 and count[s.WAITERS_FIXED]
     only_decoding = count[s.BATCH_PREFILLS] == 0 and count[s.BATCH_SEQUENCES] == count[s.RUNNING_NOW]
     ended = finish(engine, now_ns)
@@ -268,6 +275,8 @@ def advance(engine, until_ns):
         most_starts = len(tiers.held) * (len(tiers.held) + engine.waiting.size[0]) + 2 * rules[s.MAX_SEQS]
         if tiers.state[t.FAULT]:
             return FAULTY
+        if is_filling(engine):
+            return LOG_FULL
         if count[s.OUTBOX] > 0:
             clock[s.HELD_UNTIL] = clock[s.NOW]
             return OUT

@@ -19,6 +19,7 @@ from sim.llm.models import Model
 from sim.llm.operators import kv_bytes_per_token, weight_bytes
 from sim.policy import Allocator, Context, Stacked
 from sim.profile import Profile
+from sim.serving import log
 from sim.serving import options as o
 from sim.serving import record as r
 from sim.serving import state as s
@@ -252,6 +253,7 @@ def build(
         count=count,
         rules=_rules(options, model, blocks, memory, scheduling, jumps, role),
         numbers=np.array([options.prefetch_timeout_ns, options.load_failure_rate]),
+        log=np.zeros((0, log.COLUMNS)),
     )
 
 

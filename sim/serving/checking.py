@@ -17,12 +17,13 @@ import numpy as np
 from sim.cost.calibration import calibration_names, load_calibration, load_gpu
 from sim.errors import InputError
 from sim.llm.models import load_model, model_names
+from sim.looks import Progress
 from sim.profile import Profile, load_profile
 from sim.serving.laws import check_run
 from sim.serving.measured import Measured, load_measured
 from sim.serving.options import Cluster, KvTier
 from sim.serving.record import ServingRun
-from sim.serving.simulation import Progress, run, setup_of
+from sim.serving.simulation import run, setup_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,6 +18,7 @@ from sim.serving import state as s
 from sim.serving import tiers as t
 from sim.serving.blocks import commit, full_blocks, grow, mark_computed, release
 from sim.serving.calls import call_view, leave_phase
+from sim.serving.log import is_filling, note_iteration
 from sim.serving.network import DRAINING as COPIES_DUE
 from sim.serving.network import HOLD_ENDS, push, timer
 
@@ -324,6 +325,9 @@ def jump(engine, now_ns, limit_ns):
         count[s.ITERATIONS] += 1
         count[s.JUMPED] += 1
         count[s.GENERATED] += sequences
+        note_iteration(engine, end_ns)
+        if is_filling(engine):
+            break
     _catch_up(engine, lag, now_ns)
     if windowed:
         sums[WINDOWED] = _windowed_tokens(engine)

@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.scenario_kind import Progress, ScenarioKind, Variant
+from sim.looks import Progress
+from sim.scenario_kind import ScenarioKind, Variant
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import RenderableType
 
     from sim.metrics import Metric
@@ -27,6 +29,7 @@ class ServingKind(ScenarioKind):
 
     name = "serving"
     results = "memhier serving"
+    headline = ("ttft_p99_ns", "tpot_p99_ns", "good_calls_per_s", "cost_usd_per_million_tokens")
     trade = ("ttft_mean_ns", "cost_usd_per_million_tokens")
 
     def load(
@@ -54,6 +57,27 @@ class ServingKind(ScenarioKind):
 
         return load_calls(scenario, variants)
 
+    def code_key(self, scenario: ServingScenario) -> str:
+        options = scenario.options
+        tiers = [[tier.name, tier.eviction.name, tier.admission.name, tier.offload.name] for tier in options.tiers]
+        engine = [options.scheduling.name, options.allocator.name, options.reservation]
+        return json.dumps([scenario.system, dict(scenario.profile_overrides), tiers, engine], default=str)
+
+    def digests(self, scenario: ServingScenario) -> dict[str, str]:
+        from sim.cost.calibration import load_calibration, load_gpu
+        from sim.input_digests import of_content, of_plugins, of_profile, of_workload
+        from sim.llm.models import load_model
+        from sim.profile import load_profile
+
+        return {
+            **of_profile(load_profile(scenario.system, scenario.profile_overrides)),
+            **of_plugins(scenario.plugins()),
+            **of_workload(scenario.workload),
+            **of_content("model", load_model(scenario.model)),
+            **of_content("gpu", load_gpu(scenario.gpu)),
+            **of_content("kernels", load_calibration(scenario.kernels)),
+        }
+
     def run(
         self, scenario: ServingScenario, inputs: Trace, label: str, progress: Progress | None = None
     ) -> ServingResult:
@@ -78,8 +102,26 @@ class ServingKind(ScenarioKind):
             ),
             profile=load_profile(scenario.system, scenario.profile_overrides),
             shared=scenario.cluster.shared,
+            policies=scenario.policy_digests(),
             wall_seconds=time.perf_counter() - began,
         )
+
+    def request_means(self, result: ServingResult) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        from sim.serving import metrics
+        from sim.serving.record import PARTS
+
+        done = result.completed()
+        columns = ("arrival_ns", "first_token_ns", "finish_ns", "generated_tokens", *PARTS)
+        calls = {name: result.column("requests", name) for name in columns}
+        told = {name.replace("_ns", "_mean_ns"): calls[name] for name in PARTS}
+        told |= {
+            "ttft_mean_ns": metrics.ttft_ns(calls),
+            "tpot_mean_ns": metrics.tpot_ns(calls),
+            "latency_mean_ns": metrics.latency_ns(calls),
+        }
+        return {name: np.where(done, values, np.nan) for name, values in told.items() if name in result.summary}
 
     def result_class(self) -> type[ServingResult]:
         from sim.serving.results import ServingResult

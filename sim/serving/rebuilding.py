@@ -1,19 +1,15 @@
 """A serving scenario from the plain data of a manifest, to run it again: the inverse of `ServingScenario.resolved`.
 
-A manifest has of each file only its own name, so that by itself only what names shipped parts and catalogued traces can
-be run again; loading any other part raises an InputError that says which is unknown. `with_places` says where they are.
+`with_places` says where the files are that it names (`sim.plain_data`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sim.choice import Choice
-from sim.errors import InputError
+from sim import plain_data
 from sim.serving.options import Cluster, KvTier, ServingOptions, Slo
 
 if TYPE_CHECKING:
@@ -21,8 +17,6 @@ if TYPE_CHECKING:
     from sim.llm.models import Model
     from sim.profile import Profile
     from sim.serving.scenario import ServingScenario
-
-T = TypeVar("T")
 
 
 class Loaded(NamedTuple):
@@ -39,7 +33,7 @@ def scenario_of(plain: Mapping[str, Any]) -> ServingScenario:
     from sim.scenario import Workload
     from sim.serving.scenario import ServingScenario
 
-    with _complete():
+    with plain_data.complete():
         serving = plain["serving"]
         return ServingScenario(
             name=plain["name"],
@@ -47,13 +41,13 @@ def scenario_of(plain: Mapping[str, Any]) -> ServingScenario:
             file=None,
             system=plain["system"],
             profile_overrides=dict(plain["overrides"]),
-            workload=_of(Workload, plain["workload"]),
+            workload=plain_data.of(Workload, plain["workload"]),
             model=serving["model"],
             gpu=serving["gpu"],
             kernels=serving["kernels"],
             options=options_of(plain),
-            cluster=_of(Cluster, serving["cluster"]),
-            slo=_of(Slo, serving["slo"]),
+            cluster=plain_data.of(Cluster, serving["cluster"]),
+            slo=plain_data.of(Slo, serving["slo"]),
             preset=serving["preset"],
             monitor_every_ns=plain["monitor_every_ns"],
             seed=plain["seed"],
@@ -63,29 +57,26 @@ def scenario_of(plain: Mapping[str, Any]) -> ServingScenario:
 
 def with_places(plain: Mapping[str, Any], scenario: ServingScenario) -> dict[str, Any]:
     """The same plain data, with the places that this scenario has of files with the same own names."""
-    with _complete():
+    with plain_data.complete():
         serving = {
-            name: _place(plain["serving"][name], getattr(scenario, name)) for name in ("model", "gpu", "kernels")
+            name: plain_data.place(plain["serving"][name], getattr(scenario, name))
+            for name in ("model", "gpu", "kernels")
         }
-        trace = {"trace": _place(plain["workload"].get("trace"), scenario.workload.trace)}
+        trace = {"trace": plain_data.place(plain["workload"].get("trace"), scenario.workload.trace)}
         return {
             **plain,
-            "system": _place(plain["system"], scenario.system),
+            "system": plain_data.place(plain["system"], scenario.system),
             "workload": {**plain["workload"], **{name: place for name, place in trace.items() if place}},
             "serving": {**plain["serving"], **serving},
         }
 
 
-def _place(own_name: str | None, place: str | None) -> str | None:
-    return place if own_name and place and Path(place).name == own_name else own_name
-
-
 def options_of(plain: Mapping[str, Any]) -> ServingOptions:
     """The engine's options and tiers alone. Raises InputError likewise."""
-    with _complete():
+    with plain_data.complete():
         serving = plain["serving"]
-        tiers = tuple(_of(KvTier, {"name": name, **tier}) for name, tier in serving["tiers"].items())
-        return dataclasses.replace(_of(ServingOptions, serving["options"]), tiers=tiers)
+        tiers = tuple(plain_data.of(KvTier, {"name": name, **tier}) for name, tier in serving["tiers"].items())
+        return dataclasses.replace(plain_data.of(ServingOptions, serving["options"]), tiers=tiers)
 
 
 def loaded_of(plain: Mapping[str, Any]) -> Loaded:
@@ -94,7 +85,7 @@ def loaded_of(plain: Mapping[str, Any]) -> Loaded:
     from sim.llm.models import load_model
     from sim.profile import load_profile
 
-    with _complete():
+    with plain_data.complete():
         serving = plain["serving"]
         return Loaded(
             profile=load_profile(plain["system"], plain["overrides"]),
@@ -102,28 +93,3 @@ def loaded_of(plain: Mapping[str, Any]) -> Loaded:
             gpu=load_gpu(serving["gpu"]),
             kernels=load_calibration(serving["kernels"]),
         )
-
-
-@contextmanager
-def _complete() -> Iterator[None]:
-    try:
-        yield
-    except KeyError as error:
-        raise InputError("the manifest's scenario lacks", value=str(error.args[0])) from error
-
-
-def _of(kind: type[T], plain: Mapping[str, Any]) -> T:
-    known = [field.name for field in dataclasses.fields(kind)]
-    for name in plain:
-        if name not in known:
-            raise InputError(
-                f"the manifest's scenario has an unknown part of {kind.__name__}", value=name, candidates=known
-            )
-    return kind(**{name: _value(value) for name, value in plain.items()})
-
-
-def _value(value: Any) -> Any:
-    """A policy and its parameters as a choice, a list as the tuple that it was."""
-    if isinstance(value, Mapping) and "policy" in value:
-        return Choice(value["policy"], {name: one for name, one in value.items() if name != "policy"})
-    return tuple(value) if isinstance(value, list) else value

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sim import units
@@ -28,6 +27,7 @@ from sim.report.cells import (
     plain_table,
     side_by_side,
 )
+from sim.report.sheet import Sheet
 from sim.serving.metrics import QUANTILES
 from sim.serving.record import ENGINE_PARTS, PARTS
 
@@ -86,7 +86,7 @@ def accounting(result: ServingResult) -> str:
     return f"{summary['calls']:,} requests: {summary['completed']:,} completed, {rejected}"
 
 
-def _latency_table(summary: Mapping[str, float]) -> Table:
+def _latency_table(summary: Mapping[str, float]) -> Sheet:
     table = plain_table("", "mean", *(name.replace("_", ".") for name in QUANTILES), title="Latency")
     names = {
         "ttft": "to the first token",
@@ -111,7 +111,7 @@ def _throughput(summary: Mapping[str, float]) -> str:
     return f"{text}; {percent(summary['good_share'])} met the SLO, {summary['good_calls_per_s']:.4g} requests/s"
 
 
-def _time_table(summary: Mapping[str, float]) -> Table:
+def _time_table(summary: Mapping[str, float]) -> Sheet:
     """The mean latency by parts; parts that never took any time are left out."""
     table = plain_table("part", "mean", "share", title="Where the time of a request goes")
     means = {name: summary.get(name.replace("_ns", "_mean_ns"), 0.0) for name in PARTS}
@@ -141,7 +141,7 @@ def _engines(result: ServingResult) -> str:
     )
 
 
-def _tier_table(result: ServingResult) -> Table:
+def _tier_table(result: ServingResult) -> Sheet:
     table = plain_table(
         "tier", "capacity", "held", "hit tokens", "share", "evicted", "read", "written", "busy", title="KV tiers"
     )
@@ -162,7 +162,7 @@ def _tier_table(result: ServingResult) -> Table:
     return table
 
 
-def _link_table(result: ServingResult) -> Table | Text:
+def _link_table(result: ServingResult) -> Sheet | Text:
     links = list(dict.fromkeys(name.split(".")[1] for name in result.summary if name.startswith("link.")))
     if not links:
         return Text("no link was used")

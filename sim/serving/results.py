@@ -53,14 +53,17 @@ class ServingResult(SavedResult):
         accelerators: Accelerators | None = None,
         profile: Profile | None = None,
         shared: tuple[str, ...] = (),
+        policies: Mapping[str, str] | None = None,
         wall_seconds: float = 0.0,
     ) -> ServingResult:
-        """The results of a run that has ended. scenario: as plain data, what `ServingScenario.resolved()` gives.
+        """The results of a run that has ended. scenario: as plain data, what `ServingScenario.resolved()` gives;
+        policies: the digest of the source of each, by kind and name.
 
         The other arguments are those of `sim.serving.metrics.summarise`.
         """
         summary = metrics.summarise(run, slo, accelerators, profile, shared)
-        manifest = _manifest(run, scenario, label) | {"bandwidth_bytes_per_ns": _bandwidths(run, profile)}
+        manifest = _manifest(run, scenario, label, policies or {})
+        manifest |= {"bandwidth_bytes_per_ns": _bandwidths(run, profile)}
         manifest |= {"left_out": metrics.left_out(run, summary, accelerators, profile)}
         columns = {"requests": _requests(run), "samples": _samples(run), "gaps": _gaps(run.gaps)}
         return cls(summary, manifest, {"wall_seconds": wall_seconds}, columns=columns)
@@ -173,13 +176,16 @@ def _bandwidths(run: ServingRun, profile: Profile | None) -> dict[str, float]:
     return found
 
 
-def _manifest(run: ServingRun, scenario: Mapping[str, Any], label: str) -> dict[str, Any]:
-    gaps = run.gaps
+def _manifest(run: ServingRun, scenario: Mapping[str, Any], label: str, policies: Mapping[str, str]) -> dict[str, Any]:
+    gaps, facts = run.gaps, run.facts or {}
     return {
         "format": ServingResult.FORMAT,
         "label": label,
         "scenario": dict(scenario),
-        "facts": dict(run.facts or {}),
+        "profile": {"name": facts.get("system"), "digest": facts.get("profile_digest")},
+        "trace": {"name": facts.get("trace"), "digest": facts.get("trace_digest")},
+        "policies": dict(policies),
+        "facts": dict(facts),
         "tiers": list(run.tiers),
         "capacity_blocks": dict(zip(run.tiers, map(int, run.tier_capacity_blocks), strict=True)),
         "block_bytes": int(run.block_bytes),

@@ -91,6 +91,13 @@ class ServingScenario:
             for key, kind in _TIER_POLICIES.items():
                 yield registry.load(kind, getattr(tier, key).name)
 
+    def policy_digests(self) -> dict[str, str]:
+        """The digest of the source of each policy, by kind and name."""
+        options = self.options
+        used = {(kind, getattr(tier, key).name) for tier in options.tiers for key, kind in _TIER_POLICIES.items()}
+        used |= {(registry.SCHEDULING, options.scheduling.name), (registry.ALLOCATOR, options.allocator.name)}
+        return dict(sorted((f"{kind.name}.{name}", registry.load(kind, name).digest) for kind, name in used))
+
     def resolved(self) -> dict[str, Any]:
         """Plain data that says the same; of a file, only its own name, so that it is alike on every machine."""
         workload = dataclasses.asdict(self.workload)

@@ -32,6 +32,7 @@ from sim.serving.blocks import (
 )
 from sim.serving.calls import call_view, leave_phase, set_blocked
 from sim.serving.iteration import SEQUENCES, TOKENS, WINDOWED, end_hold, end_holds, give_up
+from sim.serving.log import PREEMPTION, note
 from sim.serving.network import HANDED, LOAD, STARTED, SWAP_IN, SWAP_OUT, open_transfer, start
 from sim.serving.tiers import free_blocks
 
@@ -117,6 +118,7 @@ def _preempt(engine, place, now_ns):
     count[s.RUNNING_NOW] -= 1
     count[s.PREEMPTED] += 1
     calls[call, s.PREEMPTIONS] += 1
+    note(engine, PREEMPTION, now_ns, now_ns, 0, 0, 0, calls[call, s.BLOCKS], call)
     leave_phase(engine, call, now_ns, r.PREEMPTED)
     calls[call, s.SCHEDULED] = 0
     blocks = calls[call, s.BLOCKS]
@@ -444,6 +446,7 @@ def _take_back(engine, call, now_ns):
     other = known_natural(waiting.call[found])
     engine.count[s.PREEMPTED] += 1
     calls[other, s.PREEMPTIONS] += 1
+    note(engine, PREEMPTION, now_ns, now_ns, 0, 0, 0, calls[other, s.BLOCKS], other)
     calls[other, s.FILLED], calls[other, s.ADMIT_TOLD] = 0, 0
     leave_phase(engine, other, now_ns, r.PREEMPTED)
     give_up(engine, other)

@@ -7,7 +7,6 @@ time; those that share nothing do not wait for one another.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,15 +21,17 @@ from sim.errors import InputError
 from sim.kernels.by_reference import by_reference
 from sim.kernels.compile import kernel
 from sim.llm.models import Model, load_model
+from sim.looks import Look, Progress, compiles
 from sim.policy import Plugin
 from sim.profile import Profile, load_profile
 from sim.serving import record as r
 from sim.serving import state as s
 from sim.serving import tiers as t
-from sim.serving.advance import FAULTY, NEEDS_ROOM, advance
+from sim.serving.advance import FAULTY, LOG_FULL, NEEDS_ROOM, advance
 from sim.serving.building import Memory, build, memory_of
 from sim.serving.iteration import give_up
 from sim.serving.laws import check_engines, check_run
+from sim.serving.log import COLUMNS
 from sim.serving.network import PURPOSES, with_more_room
 from sim.serving.options import Cluster, ServingOptions
 from sim.serving.record import Histogram, ServingRun
@@ -43,10 +44,11 @@ if TYPE_CHECKING:
     from sim.serving.scenario import ServingScenario
     from sim.trace import Trace
 
+LogReader = Callable[[int, np.ndarray], None]  # an engine's number, and float64[n, log.COLUMNS]: a view, for this call
+
+_FEWEST_LOG_RECORDS = 1 << 14
 _SAMPLES = 200  # within the span of arrivals, of a run whose scenario does not say how often to look
 _MOST_SAMPLES = 4000  # beyond which a run that lasts long is looked at half as often
-
-Progress = Callable[[int, int], None]  # calls ended, calls in all
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,18 @@ def _check_reservation(options: ServingOptions, longest: int, blocks: int, block
         raise InputError(problem, value=blocks * block_tokens, expected=expected)
 
 
-def simulate(scenario: ServingScenario, progress: Progress | None = None, trace: Trace | None = None) -> ServingRun:
-    """Run a serving scenario to its end. trace: the scenario's, where the caller has it already.
+def simulate(
+    scenario: ServingScenario,
+    progress: Progress | None = None,
+    trace: Trace | None = None,
+    log: LogReader | None = None,
+) -> ServingRun:
+    """Run a serving scenario to its end. trace: the scenario's, where the caller has it already. log: is told all
+    iterations, copies and preemptions.
 
     Raises InputError where the scenario's parts do not fit together, or a policy breaks a rule of the seam.
     """
-    return run(prepared(scenario, trace), progress)
+    return run(prepared(scenario, trace), progress, log=log)
 
 
 def prepared(scenario: ServingScenario, trace: Trace | None = None) -> Setup:
@@ -150,25 +158,34 @@ def prepared(scenario: ServingScenario, trace: Trace | None = None) -> Setup:
     )
 
 
-def run(setup: Setup, progress: Progress | None = None, jumps: bool = True) -> ServingRun:
-    """Run an experiment to its end, and check the laws of `sim.serving.laws`. jumps: see `building.build`.
+def run(setup: Setup, progress: Progress | None = None, jumps: bool = True, log: LogReader | None = None) -> ServingRun:
+    """Run an experiment to its end, and check the laws of `sim.serving.laws`. jumps: see `building.build`; log: see
+    `simulate`.
 
     Raises InputError where a policy breaks a rule, and BrokenLaw where the simulator has.
     """
     env = simpy.Environment()
+    compiles(progress, setup.workload.arrival_ns.size)
     servers = _servers(setup)
     engines = _engines(setup, servers, jumps)
-    house = _House(env, setup, engines)
+    if log is not None:
+        room = _log_records(setup)
+        engines = [engine._replace(log=np.zeros((room, COLUMNS))) for engine in engines]
+    house = _House(env, setup, engines, log)
     monitor = _Monitor(env, house, _period_ns(setup), progress)
-    started = time.perf_counter()
     env.run()
     house.check_finished()
+    house.read_logs()
     monitor.look()
-    wall_seconds = time.perf_counter() - started
-    recorded = _recorded(setup, servers, house, monitor, wall_seconds)
+    recorded = _recorded(setup, servers, house, monitor)
     check_run(recorded)
     check_engines(house.engines)
     return recorded
+
+
+def _log_records(setup: Setup) -> int:
+    """Twice what one event can add: it may preempt every call, and end a copy."""
+    return max(_FEWEST_LOG_RECORDS, 4 * setup.workload.arrival_ns.size)
 
 
 def _servers(setup: Setup) -> Servers:
@@ -230,8 +247,8 @@ def _give_back(engine, call, now_ns):
 class _Server:
     """One engine, and when it will next do something: infinity where nothing is left to do."""
 
-    def __init__(self, engine: s.Engine, number: int, setup: Setup):
-        self.engine, self.number, self.setup = engine, number, setup
+    def __init__(self, engine: s.Engine, number: int, setup: Setup, log: LogReader | None):
+        self.engine, self.number, self.setup, self.log = engine, number, setup, log
         self._state = by_reference(engine)
         self._advance = compiled(_plugins(engine), advance, self._state, 0.0)
         self._give_back = None
@@ -246,10 +263,22 @@ class _Server:
                 network = with_more_room(self.engine.network, int(self.engine.count[s.INBOX]))
                 self.engine = self.engine._replace(network=network)
                 self._state = by_reference(self.engine)
+            elif status == LOG_FULL:
+                self.read_log()
             elif status == FAULTY:
                 raise self._fault()
             else:
                 return float(self.engine.clock[s.HELD_UNTIL])
+
+    def read_log(self) -> None:
+        """Hand over what has been logged, and empty the log."""
+        count, log = self.engine.count, self.engine.log
+        if self.log is None:
+            return
+        if count[s.LOGGED] > len(log):
+            raise RuntimeError(f"{count[s.LOGGED]} records came at once to a log of {len(log)}")
+        self.log(self.number, log[: count[s.LOGGED]])
+        count[s.LOGGED] = 0
 
     def receive(self, calls: np.ndarray | int, arrival_ns: np.ndarray | float) -> None:
         """Calls that will arrive, after all that were told before."""
@@ -288,9 +317,9 @@ class _House:
     call that is routed by what the engines are like then.
     """
 
-    def __init__(self, env: simpy.Environment, setup: Setup, engines: list[s.Engine]):
+    def __init__(self, env: simpy.Environment, setup: Setup, engines: list[s.Engine], log: LogReader | None):
         self.env, self.setup = env, setup
-        self.servers = [_Server(engine, number, setup) for number, engine in enumerate(engines)]
+        self.servers = [_Server(engine, number, setup, log) for number, engine in enumerate(engines)]
         arrivals, prefill = setup.workload.arrival_ns, setup.cluster.prefill
         self.replica_of = np.zeros(arrivals.size, np.int16)
         self._next_ns = np.zeros(len(engines))  # by engine
@@ -306,6 +335,11 @@ class _House:
         elif self._router.in_turn:
             self._hand_out()
         env.process(self._run())
+
+    def read_logs(self) -> None:
+        """What the engines have logged since theirs were last read."""
+        for server in self.servers:
+            server.read_log()
 
     @property
     def engines(self) -> list[s.Engine]:
@@ -453,7 +487,15 @@ class _Monitor:
         self.times.append(self.env.now)
         self.looks.append([self._look_at(engine) for engine in self.house.engines])
         if self.progress is not None:
-            self.progress(self.house.ended, self.house.setup.workload.arrival_ns.size)
+            self.progress(self._so_far)
+
+    def _so_far(self) -> Look:
+        engines = self.house.engines
+        found = sum(int(engine.hit_tokens.sum()) for engine in engines)
+        computed = sum(int(engine.count[s.PROMPT_COMPUTED]) for engine in engines)
+        figures = {"prefix hits": f"{found / (found + computed):.1%}"} if found + computed else {}
+        total = self.house.setup.workload.arrival_ns.size
+        return Look(self.house.ended, total, simulated_ns=self.env.now, figures=figures)
 
     def samples(self) -> dict[str, np.ndarray]:
         """Columns as `record.ServingRun` has them."""
@@ -467,7 +509,7 @@ class _Monitor:
 # --- the record ------------------------------------------------------------------------------------------------------
 
 
-def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor, wall_seconds: float) -> ServingRun:
+def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor) -> ServingRun:
     engines = house.engines
     first = engines[0]
     finish_ns = np.nanmax([e.clock[s.LAST_FINISH] for e in engines])
@@ -475,7 +517,7 @@ def _recorded(setup: Setup, servers: Servers, house: _House, monitor: _Monitor, 
     traffic = np.sum([engine.network.traffic_bytes for engine in engines], axis=0)
     gaps = np.sum([engine.gaps for engine in engines], axis=0)
     total_ns = float(sum(int(engine.gap_total_ns[0]) for engine in engines))
-    facts = {**setup.facts, "wall_seconds": wall_seconds, "memory": setup.memory.__dict__, "seed": setup.seed}
+    facts = {**setup.facts, "memory": setup.memory.__dict__, "seed": setup.seed}
     return ServingRun(
         calls=_calls(setup, engines, house.replica_of),
         samples=monitor.samples(),

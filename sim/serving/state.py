@@ -104,8 +104,9 @@ CLOCK_PLACES = 11
     DRAWS,
     HELD_CALLS,
     HANDING_NOW,  # calls prefilled here whose blocks another engine is fetching
-) = range(33)
-COUNT_PLACES = 33
+    LOGGED,  # records that the log should hold, of which those beyond its end are lost
+) = range(34)
+COUNT_PLACES = 34
 
 IDLE, DRAINING, COMPUTING, AWAITING = range(4)  # AWAITING: computed, but for layers whose prefix is still being loaded
 
@@ -184,6 +185,7 @@ class Engine(NamedTuple):
     count: np.ndarray  # int64[COUNT_PLACES]
     rules: np.ndarray  # int64[RULE_PLACES]
     numbers: np.ndarray  # float64[2] prefetch timeout, rate at which loads fail
+    log: np.ndarray  # float64[., log.COLUMNS] what happened (`sim.serving.log`); empty: nobody asks
 
 
 TIMEOUT_NS, FAILURE_RATE = range(2)  # of `numbers`

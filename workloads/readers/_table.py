@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sim.arrow_numbers import numbers_of
 from sim.trace import text_ids
 from sim.trace_building import Report
 
@@ -157,7 +158,7 @@ def whole_numbers(
     texts = trimmed(block[field])
     for kind in (pa.int64(), pa.uint64()):
         try:
-            numbers = texts.cast(kind).to_numpy(zero_copy_only=False)
+            numbers = numbers_of(texts.cast(kind))
             break
         except pa.ArrowInvalid:
             continue
@@ -175,7 +176,7 @@ def whole_numbers(
 def hashed(block: Block, field: str) -> np.ndarray:
     """int64[n] ids of a column of text; each distinct text is hashed once a block."""
     encoded = block[field].dictionary_encode()
-    return text_ids(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+    return text_ids(encoded.dictionary.to_pylist())[numbers_of(encoded.indices)]
 
 
 def one_of(block: Block, field: str, codes: Mapping[str, int], report: Report, expected: str) -> np.ndarray:
@@ -186,7 +187,7 @@ def one_of(block: Block, field: str, codes: Mapping[str, int], report: Report, e
     words = encoded.dictionary.to_pylist()
     if not codes.keys() >= set(words):
         raise bad_cell(block, field, report, lambda cell: cell.lower() in codes, expected)
-    return np.array([codes[word] for word in words], np.int64)[encoded.indices.to_numpy()]
+    return np.array([codes[word] for word in words], np.int64)[numbers_of(encoded.indices)]
 
 
 def trimmed(texts):

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sim.arrow_numbers import numbers_of
 from sim.errors import InputError
 from sim.trace_building import Chunk, Clock, Report
 from sim.trace_columns import READ, WRITE
@@ -160,7 +161,7 @@ def _numbers(block: Block, field: str, report: Report) -> np.ndarray:
     texts = trimmed(block[field])
     for kind in (pa.int64(), pa.float64()):
         try:
-            return texts.cast(kind).to_numpy(zero_copy_only=False)
+            return numbers_of(texts.cast(kind))
         except pa.ArrowInvalid:
             continue
     raise bad_cell(block, field, report, _is_number, "a number")
@@ -173,7 +174,7 @@ def _floats(block: Block, field: str, report: Report) -> np.ndarray:
 
     texts = trimmed(block[field])
     try:
-        return compute.if_else(compute.equal(texts, ""), "nan", texts).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return numbers_of(compute.if_else(compute.equal(texts, ""), "nan", texts).cast(pa.float64()))
     except pa.ArrowInvalid:
         raise bad_cell(block, field, report, _is_float_or_empty, "a number, or nothing") from None
 

@@ -1,0 +1,1 @@
+"""Draws what happened when in a run as a Chrome trace, which Perfetto opens."""
