@@ -22,6 +22,7 @@ _PLACES = {
     "sim.traffic": ("Load",),
     "sim.sweep.sweeping": ("run_sweep",),
     "sim.comparing": ("diff",),
+    "sim.pareto": ("pareto_front",),
     "sim.result_set": ("load_result", "load_results", "ResultSet"),
     "sim.results": ("Result",),
     "sim.serving.results": ("ServingResult",),

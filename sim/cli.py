@@ -152,6 +152,24 @@ def sweep(
 
 
 @app.command()
+def optimize(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's file, or the name of a shipped one.")],
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time [default: one a processor].", min=1)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that was begun.")] = False,
+    set_: _Set = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Where results go [default: results/STUDY].")] = None,
+    json: _Json = False,
+    csv: _Csv = False,
+):
+    """Search for the best values of fields: several objectives, limits to keep to, and the front of what is best."""
+    from sim.commands import optimize as command
+    from sim.commands import output
+
+    form = output.form_of(json, csv)
+    command.optimize(study, _settings(set_), out, jobs, resume, form)
+
+
+@app.command()
 def replay(
     trace: _Trace,
     policy: Annotated[str, typer.Option(help="Eviction policy, such as lru or s3fifo:small_ratio=0.2.")] = "lru",
@@ -426,6 +444,29 @@ def timeline(
     command.timeline(result, out, from_, to, most, recorded, scenario, trace, output.form_of(json, csv))
 
 
+@app.command()
+def report(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="Folders of runs, comparisons, sweeps or studies.")
+    ],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The page [RESULT/report.html, or report.html of several].")
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Its title [default: the scenarios' names].")
+    ] = None,
+    figures: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write every figure there, as PNG, SVG and CSV.")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    json: _Json = False,
+):
+    """One HTML file about results: the verdict, tables, and charts to hover over and zoom, without a network."""
+    from sim.commands import report as command
+
+    command.report(results, out, title, figures, open_, json)
+
+
 @app.command("check-serving")
 def check_serving(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="requests.jsonl, meta.json, timeseries.csv.")],
@@ -458,7 +499,7 @@ def list_(
         typer.Argument(
             metavar="WHAT",
             help="policies, devices, systems, gpus, kernels, models, readers, generators, allocations, traces, "
-            "scenarios, presets.",
+            "scenarios, sweeps, presets.",
         ),
     ],
     json: _Json = False,
@@ -474,7 +515,7 @@ def list_(
 @app.command()
 def validate(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios, models, accelerators.")
+        list[str], typer.Argument(metavar="FILE...", help="Devices, systems, scenarios, sweeps, models, accelerators.")
     ],
     json: _Json = False,
     csv: _Csv = False,

@@ -289,7 +289,8 @@ def _appearing(folder: Path) -> Iterator[Path]:
             folder.replace(older)
         unfinished.replace(folder)
     except OSError as error:
-        raise InputError(f"cannot write the trace: {error.strerror or error}", file=folder) from error
+        why = error.strerror or f"{error}, as where the disk is full"  # numpy tells no more
+        raise InputError(f"cannot write the trace: {why}", file=folder) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(older, ignore_errors=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sim.metrics import Metric
+    from sim.report.cells import Shown
+    from sim.report.sections import Section
     from sim.results import Result
     from sim.scenario import Scenario
     from sim.trace import Trace
@@ -30,6 +32,7 @@ class HierarchyKind(ScenarioKind):
     name = "hierarchy"
     results = "memhier result"
     headline = ("latency_mean_ns", "latency_p99_ns", "hit_ratio", "throughput_requests_per_s")
+    trade = ("latency_mean_ns", "cost_usd_per_million_requests")
 
     def load(
         self, name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None
@@ -116,6 +119,28 @@ class HierarchyKind(ScenarioKind):
         from sim.report.table import comparison_report
 
         return comparison_report(results)
+
+    def columns(self) -> tuple[Shown, ...]:
+        from sim.report.table import COLUMNS
+
+        return COLUMNS
+
+    def verdict(self, results: Sequence[Result]) -> list[str]:
+        from sim.report.table import explain
+
+        return explain(results)
+
+    def facts(self, result: Result) -> list[tuple[str, Any]]:
+        from sim.report.hierarchy_sections import facts
+
+        return facts(result)
+
+    def report_sections(
+        self, compared: Sequence[Result], detailed: Sequence[Result], most_points: int
+    ) -> list[Section]:
+        from sim.report.hierarchy_sections import sections
+
+        return sections(compared, detailed, most_points)
 
     def needed(self, result: Any) -> Result:
         from sim.report.figures import needed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +251,14 @@ def summarise(simulation: Simulation) -> dict[str, float | int]:
     for link in hierarchy.profile.links:
         ordered |= {name: link_values[name] for name in _named(_LINK, link=link)}
     return ordered | {metric.name: values[metric.name] for metric in _TOTALS}
+
+
+def names_of(tiers: Sequence[str], links: Sequence[str]) -> list[str]:
+    """Every metric of a run on these tiers, the last of which holds everything, and links."""
+    names = [metric.name for metric in (*_WHOLE_RUN, *_TOTALS)]
+    for level, tier in enumerate(tiers):
+        names += _named(_TIER if level == len(tiers) - 1 else (*_TIER, *_CACHING_TIER), tier=tier)
+    return names + [name for link in links for name in _named(_LINK, link=link)]
 
 
 def _named(families: tuple[Metric, ...], **name: str) -> Iterator[str]:

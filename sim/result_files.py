@@ -168,9 +168,28 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.read_table(path, columns=columns)
+        table = pyarrow.parquet.read_table(path, columns=columns)
     except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"not a readable table: {' '.join(str(error).split())[:120]}", file=path) from error
+        raise _unreadable(path, error) from error
+    missing = [name for name in columns or () if name not in table.column_names]
+    if missing:
+        raise InputError("no such column in the table", file=path, value=missing[0])
+    return table
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Names of a table's columns. Raises InputError where it cannot be read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_schema(path).names
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"not a readable table: {' '.join(str(error).split())[:120]}", file=path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A folder holds `requests.parquet` (a row a request), `tiers.parquet` (a row a caching tier and sample), `parts.parquet`
 (a row a direction of a device or link and sample), `summary.json` (metric name to value), `manifest.json` (what made
-them) and `timing.json` (how long it took, the one file that differs between two runs of the same inputs). It appears whole or not at all, with whatever was asked for beside them: the
-command line adds figures.
+them) and `timing.json` (how long it took, the one file that differs between two runs of the same inputs). It appears
+whole or not at all, with whatever was asked for beside them: the command line adds figures.
 """
 
 from __future__ import annotations
@@ -53,6 +53,15 @@ class Result(SavedResult):
                 "parts": _part_columns(simulation),
             },
         )
+
+    @classmethod
+    def manifest_shape(cls) -> type:
+        from sim.result_shapes import HierarchyManifest
+
+        return HierarchyManifest
+
+    def required_metrics(self) -> list[str]:
+        return metrics.names_of(self.manifest["tiers"], self.manifest["links"])
 
     @property
     def tier_names(self) -> tuple[str, ...]:

@@ -51,6 +51,10 @@ class SavedResult:
             return self.columns[table][name]
         return result_files.numpy_column(result_files.read_parquet(self._file(table), [name]))
 
+    def column_names(self, table: str) -> list[str]:
+        """Of what there are columns in a table. Raises InputError where its file cannot be read."""
+        return list(self.columns[table]) if self.columns else result_files.parquet_columns(self._file(table))
+
     def _file(self, table: str) -> Path:
         return self.folder / f"{table}.parquet"
 
@@ -69,7 +73,21 @@ class SavedResult:
     def load(cls, folder: str | Path) -> Self:
         """The results in a folder; its tables are read when first used.
 
-        Raises InputError where a file is missing, or it is of another kind or version.
+        Raises InputError where a file is missing, it is of another kind or version, or what it says is not of a run.
         """
+        from sim.result_shapes import check_manifest, check_summary
+
         folder = Path(folder)
-        return cls(*result_files.read_documents(folder, cls.TABLES, cls.FORMAT), folder)
+        result = cls(*result_files.read_documents(folder, cls.TABLES, cls.FORMAT), folder)
+        check_manifest(result.manifest, cls.manifest_shape(), folder / "manifest.json")
+        check_summary(result.summary, result.required_metrics(), folder / "summary.json")
+        return result
+
+    @classmethod
+    def manifest_shape(cls) -> type:
+        """What the manifest holds at the least, as `sim.result_shapes` has it."""
+        raise NotImplementedError
+
+    def required_metrics(self) -> list[str]:
+        """Names that every summary of such a run has."""
+        raise NotImplementedError

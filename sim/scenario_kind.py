@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sim.metrics import Metric
+    from sim.report.cells import Shown
+    from sim.report.sections import Section
     from sim.saved_result import SavedResult
 
 _PLACES = {  # kind -> where its class is
@@ -43,7 +45,9 @@ class ScenarioKind(ABC):
     name: of the kind; results: what the `format` of its results begins with; compared: what `compare` puts in place of
     each other, as a noun; plural: of that; draws_compared: whether each compared run has figures of its own. headline:
     the metrics that tell most of a run, the first one first; inputs_are_traces: whether `inputs` are a `Trace`, which
-    can be kept as a folder that several processes map.
+    can be kept as a folder that several processes map. trade: two metrics of which more of one is often paid with more
+    of the other, by the first of which runs are ranked; fewest: a metric, if any, of which a run must have no more than
+    any other to be called the best.
     """
 
     name: ClassVar[str]
@@ -53,6 +57,8 @@ class ScenarioKind(ABC):
     draws_compared: ClassVar[bool] = False
     headline: ClassVar[tuple[str, ...]]
     inputs_are_traces: ClassVar[bool] = True
+    trade: ClassVar[tuple[str, str]]
+    fewest: ClassVar[str | None] = None
 
     # --- running
 
@@ -128,6 +134,24 @@ class ScenarioKind(ABC):
     @abstractmethod
     def comparison_report(self, results: Sequence[Any]) -> RenderableType:
         """Runs side by side, for a terminal."""
+
+    @abstractmethod
+    def columns(self) -> tuple[Shown, ...]:
+        """The metrics by which runs are put side by side, as a report shows them."""
+
+    @abstractmethod
+    def verdict(self, results: Sequence[Any]) -> list[str]:
+        """Sentences that say which run is best on what, or of one where its time or memory goes."""
+
+    @abstractmethod
+    def facts(self, result: Any) -> list[tuple[str, Any]]:
+        """What a run was of, as names and texts."""
+
+    @abstractmethod
+    def report_sections(self, compared: Sequence[Any], detailed: Sequence[Any], most_points: int) -> list[Section]:
+        """What a report says of some runs. compared: side by side in common figures, with curves of at most so many
+        points; detailed: those of them that have figures of their own, too.
+        """
 
     @abstractmethod
     def needed(self, result: Any) -> Any:

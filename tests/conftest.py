@@ -12,7 +12,7 @@ UNCOMPILED = {"test_replay.py", "test_registry.py", "test_trace.py", "test_units
 
 # Serving engines of many policies, each of which would take a minute to compile, and small workloads: these run as
 # plain Python alone, which `test_serving_uncompiled.py` sees to.
-INTERPRETED = {"test_serving_engine.py", "test_serving_tiers.py", "test_serving_laws.py"}
+INTERPRETED = {"test_serving_engine.py", "test_serving_tiers.py", "test_serving_laws.py", "test_serving_log.py"}
 
 
 def pytest_collection_modifyitems(config, items):

@@ -20,6 +20,8 @@ import sim
 from sim.commands import live
 from sim.commands.live import Row, View, clock, told
 from sim.looks import COMPILING, Look
+from sim.serving.checking import check_serving
+from tests.test_check_serving import written  # noqa: F401  a measured run, as a fixture
 
 ROOT = Path(__file__).parent.parent
 LOOK = Look(1_200_000, 4_000_000, "requests", 3.21e9, {"hit ratio": "43.1%"})
@@ -110,6 +112,13 @@ def test_allocations_tell_what_is_live_and_held():
     result = sim.run("kv_reservation", changes, progress=lambda look_of: looks.append(look_of()))
     assert looks[0].stage == COMPILING and looks[-1].done == looks[-1].total == result.summary["operations"]
     assert set(looks[-1].figures) <= {"live", "held/live"} and looks[-1].parts == "operations"
+
+
+def test_a_serving_run_tells_what_it_found_of_its_prompts(written):  # noqa: F811
+    looks = []
+    check_serving(written, "rtx4090_desktop", "llama31_8b", progress=lambda look_of: looks.append(look_of()))
+    assert looks[0].stage == COMPILING and looks[-1].done == looks[-1].total == 60
+    assert looks[-1].figures == {"prefix hits": "0.0%"}  # the run has no prefix caching
 
 
 # --- on a terminal ---------------------------------------------------------------------------------------------------

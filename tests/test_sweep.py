@@ -121,7 +121,7 @@ def children(pid):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-@pytest.mark.parametrize("runs", [0, 2, 4])
+@pytest.mark.parametrize("runs", [0, 3])
 def test_killed_at_any_moment_it_is_resumed_to_the_same_bytes(whole, sweep_file, tmp_path, runs):
     out = tmp_path / "out"
     process = command(sweep_file, out)

@@ -23,14 +23,17 @@ from sim.engines import block_cache as bc
 from sim.errors import InputError
 from sim.profile import load_profile
 from sim.result_set import load_result
+from sim.serving import log
+from sim.serving.network import PURPOSES
 from sim.serving.results import ServingResult
-from sim.timeline import trace_file
+from sim.timeline import serving, trace_file
 from sim.timeline.drawing import draw
 from sim.timeline.lanes import lanes_of
 from sim.timeline.picture import Counter, Events, Group, Picture, Told, Window, in_window, shares
 from sim.timeline.recording import recorded
 from sim.timeline.running import make_timeline
 from sim.timeline.sampling import ordinal, room_of, thinned
+from sim.timeline.serving_log import ServingLog
 from tests.serving_runs import made_up_run, made_up_scenario
 from tests.trace_event_checker import end_ns, problems, read, start_ns
 
@@ -120,6 +123,22 @@ def test_a_ratio_stands_where_its_stretch_begins(result, trace):
     shown = {start_ns(e): e["args"]["share"] for e in of(trace, "C", process="tier hbm") if e["name"] == "hit_ratio"}
     pairs = zip(table.time_ns.round().astype(int)[:-1], table.hit_ratio[1:], strict=True)
     assert shown == {time_ns: ratio for time_ns, ratio in pairs if np.isfinite(ratio)}
+
+
+def test_devices_and_links_are_told_by_what_they_moved(result, trace):
+    for part, table in result.parts.groupby("part", observed=True):
+        of_part, _, way = part.rpartition(".")
+        process = of_part.replace(".", " ", 1)
+        for name, column in (
+            (f"{way} bytes a second", "bytes"),
+            (f"{way} waiting taken on", "wait_ns"),
+            ("work taken on" if part.startswith("tier") else f"{way} work taken on", "busy_ns"),
+        ):
+            shown = [e for e in of(trace, "C", process=process) if e["name"] == name]
+            rates, seconds = [next(iter(e["args"].values())) for e in shown], [start_ns(e) for e in shown]
+            scale = 1e-9 if column == "bytes" else 1.0
+            grown = sum(np.diff(seconds) * np.array(rates[:-1]) * scale)
+            assert grown == pytest.approx(table[column].iloc[-1] - table[column].iloc[0], rel=1e-4, abs=1e-6)
 
 
 # --- what moved ------------------------------------------------------------------------------------------------------
@@ -302,7 +321,7 @@ def test_the_same_bytes_twice(result, tmp_path, name):
 
 
 def test_calls_are_there_with_their_parts_in_order(serving_result, tmp_path):
-    trace = drawn(serving_result, tmp_path, most=MANY)
+    trace = drawn(serving_result, tmp_path, most=MANY, recorded_only=True)
     table = serving_result.requests
     whole = [e for e in of(trace, "X", "request") if e["name"].startswith("request ")]
     assert sorted(e["args"]["request"] for e in whole) == list(np.flatnonzero(table.status == "completed"))
@@ -321,11 +340,11 @@ def test_calls_are_there_with_their_parts_in_order(serving_result, tmp_path):
     assert len(inner) == expected
     rejected = of(trace, "i", "request")
     assert {e["args"]["request"] for e in rejected} == set(np.flatnonzero(table.status == "rejected"))
-    assert "not recorded" in trace["otherData"]["notes"][0]
+    assert "without single iterations" in trace["otherData"]["notes"][0]
 
 
 def test_engines_and_links_are_told_by_counters(serving_result, tmp_path):
-    trace = drawn(serving_result, tmp_path, most=MANY)
+    trace = drawn(serving_result, tmp_path, most=MANY, recorded_only=True)
     table = serving_result.samples
     for name in ("running", "waiting", "kv_blocks_in_use", "blocks in dram"):
         column = table[name.replace("blocks in dram", "blocks.dram")]
@@ -337,6 +356,34 @@ def test_engines_and_links_are_told_by_counters(serving_result, tmp_path):
     assert sum(np.diff(times) * values[:-1]) == pytest.approx(
         table[f"bytes.{part}"].iloc[-1] - table[f"bytes.{part}"].iloc[0], rel=1e-6, abs=1.0
     )
+
+
+def test_what_engines_do_is_drawn_from_their_logs(serving_result, tmp_path):
+    rows = [  # engine, kind, from, to, tokens or purpose, sequences or source, prefills or target, blocks, call
+        (0, log.ITERATION, 1e6, 2e6, 100, 1, 1, 0, -1),
+        (0, log.ITERATION, 2e6, 3e6, 70, 7, 1, 0, -1),
+        (0, log.ITERATION, 3e6, 4e6, 9, 9, 0, 0, -1),
+        (0, log.COPY, 2e6, 5e6, PURPOSES.index("store"), 0, 1, 3, -1),
+        (0, log.COPY, 1e6, 2e6, PURPOSES.index("load"), 2, 0, 5, 17),
+        (0, log.PREEMPTION, 3e6, 3e6, 0, 0, 0, 4, 18),
+    ]
+    records = {
+        kind: np.array([row for row in rows if row[1] == code], float)
+        for code, kind in enumerate(("iteration", "copy", "preemption"))
+    }
+    picture = serving.picture_of(serving_result, Window(), ServingLog(records, {"iteration": 2}))
+    draw(picture, tmp_path / "a.json", MANY, {})
+    trace = read(tmp_path / "a.json")
+    assert problems(trace) == []
+    steps = of(trace, "X", "iteration", "engine 0", "iterations (every 2nd)")
+    assert [e["name"] for e in steps] == ["prefill", "prefill and decode", "decode"]
+    assert [e["args"]["tokens"] for e in steps] == [100, 70, 9] and [e["dur"] for e in steps] == [1000.0] * 3
+    (stored,) = of(trace, "X", "copy", "copies", "store hbm to dram")
+    assert stored["args"] == {"engine": 0, "blocks": 3, "bytes": 3 * serving_result.manifest["block_bytes"]}
+    (loaded,) = of(trace, "X", "copy", "copies", "load ssd to hbm")
+    assert loaded["args"]["request"] == 17 and end_ns(loaded) == 2e6
+    (preempted,) = of(trace, "i", "preemption")
+    assert preempted["args"] == {"request": 18, "blocks": 4}
 
 
 def test_a_replay_of_allocations_is_counters_and_refusals(allocation_result, tmp_path):
@@ -361,7 +408,7 @@ def refused(capsys, *arguments) -> str:
     return told.err
 
 
-def test_bad_input_is_one_line(result, serving_result, tmp_path, capsys):
+def test_bad_input_is_one_line(result, serving_result, allocation_result, tmp_path, capsys):
     out = ("--out", tmp_path / "a.json")
     folder = result.folder
     assert "no such folder of results 'nowhere'" in refused(capsys, "nowhere", *out)
@@ -374,7 +421,8 @@ def test_bad_input_is_one_line(result, serving_result, tmp_path, capsys):
     assert "counters" in refused(capsys, folder, *out, "--most", "100")
     assert "a folder stands where" in refused(capsys, folder, "--out", tmp_path)
     assert "cannot write the timeline" in refused(capsys, folder, "--out", tmp_path / "no" / "a.json")
-    assert "--scenario is of runs of a hierarchy" in refused(capsys, serving_result.folder, *out, "--scenario", "a")
+    assert "--scenario is of a run" in refused(capsys, allocation_result.folder, *out, "--scenario", "a")
+    assert "'none'" in refused(capsys, serving_result.folder, *out), "the trace of a made-up run"
     assert "were generated" in refused(capsys, folder, *out, "--trace", "a.csv")
     assert "both --json and --csv" in refused(capsys, folder, *out, "--json", "--csv")
     assert list(tmp_path.iterdir()) == []
@@ -592,7 +640,7 @@ def processor():
 
 def test_perfetto_reads_all_of_it(processor, result, serving_result, allocation_result, tmp_path):
     for name, one in {"run": result, "serving": serving_result, "allocation": allocation_result}.items():
-        made = drawn(one, tmp_path, f"{name}.json", most=MANY)
+        made = drawn(one, tmp_path, f"{name}.json", most=MANY, recorded_only=name == "serving")
         with processor(tmp_path / f"{name}.json") as perfetto:
 
             def rows(query, perfetto=perfetto):

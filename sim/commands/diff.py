@@ -112,7 +112,7 @@ def configuration_table(changes: Iterable[Change]) -> Sheet:
     """What differs in configuration, a row a field."""
     from sim.report.cells import plain_table
 
-    table = plain_table("field", "was", "now")
+    table = plain_table("field", "was", "now", names=3)
     for one in changes:
         table.add_row(one.field, _short(one.was), _short(one.now))
     return table

@@ -131,6 +131,16 @@ def scenarios() -> Iterator[Row]:
         yield {"name": name, "kind": kind, "on": on, "description": scenario.description}
 
 
+def sweeps() -> Iterator[Row]:
+    from sim.sweep.planning import plan_of
+    from sim.sweep.spec import load_sweep, sweep_names
+
+    for name in sweep_names():
+        plan = plan_of(load_sweep(name))
+        row = {"name": name, "scenario": plan.sweep.scenario, "runs": len(plan.points)}
+        yield {**row, "fields": ", ".join(plan.sweep.fields), "description": plan.sweep.description}
+
+
 def _hierarchy(name: str) -> Any:
     from sim.scenario import load_scenario
 
@@ -196,6 +206,7 @@ _LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "generators": generators,
     "traces": traces,
     "scenarios": scenarios,
+    "sweeps": sweeps,
     "presets": presets,
     "allocations": allocations,
 }

@@ -66,7 +66,7 @@ def show(answer: Answer, form: Form) -> None:
 def _print_text(answer: Answer) -> None:
     shown = console()
     if answer.text is not None:
-        shown.print(answer.text(), markup=False)
+        shown.print(answer.text())
     for note in answer.notes:
         for line in _wrapped(note, shown.width) if _is_width_known() else [note]:
             print(line)
@@ -123,7 +123,7 @@ def console():
     """Where tables go: as wide as the terminal, or as COLUMNS says."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if _is_width_known() else _WIDTH)
+    return Console(highlight=False, markup=False, emoji=False, width=None if _is_width_known() else _WIDTH)
 
 
 def _is_width_known() -> bool:

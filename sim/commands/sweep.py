@@ -46,13 +46,12 @@ def sweep(
     plan = plan_of(load_sweep(name_or_path, overrides))
     folder = Path(out) if out is not None else Path("results") / plan.sweep.name
     try:
-        with _progress(plan.sweep.name) as progress:
+        with sweep_progress(plan.sweep.name) as progress:
             results = run_plan(plan, folder, workers, resume, progress, lambda left: _announce(plan, folder, left))
     except KeyboardInterrupt:
-        _say(f"to go on: {_resuming(folder)}")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise interrupted(folder) from None
     except Stopped:
-        _say(f"what is done is kept in {folder}; to go on: {_resuming(folder)}")
+        interrupted(folder)
         raise
     output.show(answer(plan, folder, results), form)
     if results.failed:
@@ -69,7 +68,8 @@ def answer(plan: Plan, folder: Path, results: ResultSet) -> Answer:
     ]
     document = {"sweep": plan.sweep.name, "result": str(folder), "runs": len(results)}
     document |= {"combinations": rows, "failed": failed, "removed": plan.removed}
-    return Answer(document, rows, lambda: _text(results, metrics), _notes(folder, results))
+    notes = [*failures(folder, results), f"all runs and summary.csv: {folder}"]
+    return Answer(document, rows, lambda: _text(results, metrics), notes)
 
 
 def _text(results: ResultSet, metrics: Sequence[str]) -> Any:
@@ -80,7 +80,8 @@ def _text(results: ResultSet, metrics: Sequence[str]) -> Any:
     return report(results, metrics) if metrics else Text("No run has come to its end.")
 
 
-def _notes(folder: Path, results: ResultSet) -> list[str]:
+def failures(folder: Path, results: ResultSet) -> list[str]:
+    """Lines about runs that failed."""
     notes = []
     if results.failed:
         notes.append(f"{len(results.failed)} of {len(results.failed) + len(results)} runs failed:")
@@ -92,14 +93,21 @@ def _notes(folder: Path, results: ResultSet) -> list[str]:
             notes.append(f"  {names[0]}{more}: {fault}")
         if len(faults) > _MOST_FAULTS:
             notes.append(f"  and {len(faults) - _MOST_FAULTS} other errors, in {folder / 'runs'}")
-    return [*notes, f"all runs and summary.csv: {folder}"]
+    return notes
 
 
 # --- on stderr -------------------------------------------------------------------------------------------------------
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def interrupted(folder: Path) -> typer.Exit:
+    """Say how to go on; what to raise where a person stopped it."""
+    say(f"what is done is kept in {folder}; to go on: {_resuming(folder)}")
+    return typer.Exit(_INTERRUPTED)
 
 
 def _announce(plan: Plan, folder: Path, left: int) -> None:
@@ -107,9 +115,10 @@ def _announce(plan: Plan, folder: Path, left: int) -> None:
     parts = [f"{plan.combinations} combinations of {fields} field{'s' * (fields != 1)}"] if fields else []
     parts += [f"{seeds} seeds{' each' * bool(fields)}"] if seeds > 1 else []
     said = f"{plan.sweep.name}: {_runs(len(plan.points))} ({', '.join(parts)})"
-    said += f"; {plan.removed} more combinations removed by constraints" if plan.removed else ""
-    said += f"; {_runs(left)} left to do" if left < len(plan.points) else ""
-    _say(f"{said}; into {folder}")
+    said += f"; constraints removed {plan.removed} more" if plan.removed else ""
+    if left < len(plan.points):
+        said += f"; {_runs(left)} left to do" if left else "; all are there"
+    say(f"{said}; into {folder}")
 
 
 def _runs(count: int) -> str:
@@ -123,7 +132,7 @@ def _resuming(folder: Path) -> str:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Progress | None]:
+def sweep_progress(name: str) -> Iterator[Progress | None]:
     """Draws runs done, failed, and the time left, on stderr; None where nobody would see it."""
     if not sys.stderr.isatty():
         yield None

@@ -31,7 +31,8 @@ def timeline(
     window = Window(parse_time(from_) if from_ else 0.0, parse_time(to) if to else float("inf"))
     result = load_result(folder)
     path = Path(out) if out else Path(folder) / "timeline.json.gz"
-    with output.progress("simulating it again") as progress:
+    with output.live() as view:
+        progress = view.begin("simulating it again") if view else None
         made = make_timeline(result, path, window, most, recorded, scenario, trace, progress)
     output.show(_answer(made), form)
 
@@ -59,5 +60,5 @@ def _table(rows: list[dict[str, Any]]):
         slowest = f" and the slowest {row['slowest']:,}" if row["slowest"] else ""
         return f"every {ordinal(row['every'])}{slowest}"
 
-    told = [[f"{row['kind']}s", f"{row['in_picture']:,}", f"{row['drawn']:,}", which(row)] for row in rows]
+    told = [[row["kind"], f"{row['in_picture']:,}", f"{row['drawn']:,}", which(row)] for row in rows]
     return output.table(["", "in the window", "drawn", "which"], told)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.errors import InputError
 from sim.looks import Progress
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sim.fragmentation.results import AllocationResult
     from sim.fragmentation.scenario import AllocationScenario
     from sim.metrics import Metric
+    from sim.report.cells import Shown
+    from sim.report.sections import Section
 
 
 class AllocationKind(ScenarioKind):
@@ -26,6 +28,8 @@ class AllocationKind(ScenarioKind):
 
     name = "allocation"
     results = "memhier allocation"
+    fewest = "failures"  # who refuses more has less to place
+    trade = ("held_over_live_peak", "waited_ns")
     compared, plural = "allocator", "allocators"
     draws_compared = True
     headline = ("held_over_live_peak", "live_over_held", "external_fragmentation", "failures")
@@ -106,6 +110,28 @@ class AllocationKind(ScenarioKind):
         from sim.fragmentation.report import comparison_report, run_report
 
         return comparison_report(results) if len(results) > 1 else run_report(results[0])
+
+    def columns(self) -> tuple[Shown, ...]:
+        from sim.fragmentation.report import COLUMNS
+
+        return COLUMNS
+
+    def verdict(self, results: Sequence[AllocationResult]) -> list[str]:
+        from sim.fragmentation.report import verdict
+
+        return verdict(results)
+
+    def facts(self, result: AllocationResult) -> list[tuple[str, Any]]:
+        from sim.fragmentation.sections import facts
+
+        return facts(result)
+
+    def report_sections(
+        self, compared: Sequence[AllocationResult], detailed: Sequence[AllocationResult], most_points: int
+    ) -> list[Section]:
+        from sim.fragmentation.sections import sections
+
+        return sections(compared, detailed, most_points)
 
     def needed(self, result: AllocationResult) -> AllocationResult:
         from sim.fragmentation.figures import needed

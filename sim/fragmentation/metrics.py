@@ -60,6 +60,13 @@ METRICS = (
     Metric("waited_ns", "ns", LOWER, "modelled time that callers waited for such calls"),
 )
 
+_NOT_ALWAYS = {  # of which some runs have nothing to tell
+    *("held_over_live_peak", "held_over_live_mean", "held_over_live_at_peak_live", "held_over_live_at_peak_held"),
+    *("internal_fragmentation", "reserved_share", "metadata_share", "live_over_held", "free_over_held"),
+    *("external_fragmentation", "unusable_free_share", "holes", "runs_per_object", "mean_run_bytes", "transfer_share"),
+}
+ALWAYS = tuple(metric.name for metric in METRICS if metric.name not in _NOT_ALWAYS)
+
 Looks = Mapping[str, np.ndarray]
 
 

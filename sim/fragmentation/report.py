@@ -15,6 +15,7 @@ from sim.report.cells import (
     SHARE,
     TIMES,
     TIMES_AS_MUCH,
+    Column,
     Shown,
     best_on_what,
     column_of,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sim.fragmentation.results import AllocationResult
     from sim.fragmentation.scenario import AllocationScenario
 
-_SHOWN = (
+COLUMNS = (
     Shown("held", "peak_held_bytes", MEMORY, "memory held at most"),
     Shown("held/live", "held_over_live_peak", TIMES_AS_MUCH, "held over live bytes"),
     Shown("internal", "internal_fragmentation", SHARE, "internal waste"),
@@ -140,21 +141,30 @@ def _why(summary: Mapping[str, float]) -> str:
 def comparison_report(results: Sequence[AllocationResult]) -> RenderableType:
     """A row an allocator, the best of each column marked, among those that refused least; and who leads on what."""
     labels = [result.label for result in results]
-    summaries = [{**result.summary, "system_calls": sum(result.summary[name] for name in _CALLS)} for result in results]
-    told = [one for one in _SHOWN if all(one.metric in summary for summary in summaries)]
-    told = [one for one in told if one.metric in _ALWAYS or any(summary[one.metric] for summary in summaries)]
-    fewest = min(summary["failures"] for summary in summaries)
-    served = [summary["failures"] == fewest for summary in summaries]  # who refuses more has less to place
-    columns = [column_of(one, [summary[one.metric] for summary in summaries], served) for one in told]
     first = results[0]
     heading = (
         f"{first.summary['operations']:,} operations on {first.summary['objects']:,} objects of "
         f"{first.manifest['trace']['name']}, at most {_bytes(first.summary['peak_live_bytes'])} live, in "
         f"{_bytes(first.manifest['capacity_bytes'])}"
     )
-    return Group(
-        Text(heading, style="bold"), side_by_side("allocator", labels, columns), Text(best_on_what(labels, columns))
-    )
+    told = [Text(line) for line in verdict(results)]
+    return Group(Text(heading, style="bold"), side_by_side("allocator", labels, _columns(results)), *told)
+
+
+def verdict(results: Sequence[AllocationResult]) -> list[str]:
+    """One sentence that says which allocator is best on what; of one, what was refused and where most is lost."""
+    if len(results) > 1:
+        return [best_on_what([result.label for result in results], _columns(results))]
+    return [f"{results[0].label}: {line}." for line in (_failure_line(results[0]), _why(results[0].summary))]
+
+
+def _columns(results: Sequence[AllocationResult]) -> list[Column]:
+    summaries = [{**result.summary, "system_calls": sum(result.summary[name] for name in _CALLS)} for result in results]
+    told = [one for one in COLUMNS if all(one.metric in summary for summary in summaries)]
+    told = [one for one in told if one.metric in _ALWAYS or any(summary[one.metric] for summary in summaries)]
+    fewest = min(summary["failures"] for summary in summaries)
+    served = [summary["failures"] == fewest for summary in summaries]  # who refuses more has less to place
+    return [column_of(one, [summary[one.metric] for summary in summaries], served) for one in told]
 
 
 _ALWAYS = ("peak_held_bytes", "held_over_live_peak", "internal_fragmentation", "free_over_held", "failures")

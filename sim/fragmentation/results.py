@@ -60,6 +60,15 @@ class AllocationResult(SavedResult):
         columns = {"looks": followed.looks, "map": _map_columns(followed.map)}
         return cls(summary, manifest, {"wall_seconds": wall_seconds}, columns=columns)
 
+    @classmethod
+    def manifest_shape(cls) -> type:
+        from sim.result_shapes import AllocationManifest
+
+        return AllocationManifest
+
+    def required_metrics(self) -> list[str]:
+        return list(metrics.ALWAYS)
+
     @property
     def looks(self) -> pandas.DataFrame:
         """A row a look, in order of operations."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from sim import metrics
 from sim.errors import InputError
-from sim.units import format_time
+from sim.report.charts import TIME, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,18 +47,25 @@ def latency_cdf(results: Sequence[Result], ax: Axes) -> Axes:
 
 def time_ticks(ax: Axes) -> None:
     """Ticks of a log axis in ns: each decade, and 2 and 5 times it, named too where less than a decade is shown."""
+    named_ticks(ax, "x", TIME)
+
+
+def named_ticks(ax: Axes, which: str, kind: str) -> None:
+    """The same of the x or y axis, and of what `sim.report.charts` calls a kind."""
     from matplotlib.ticker import LogLocator
 
-    def name(latency_ns: float, _) -> str:
-        return format_time(latency_ns, 3) if latency_ns > 0 else ""
+    axis, ends = getattr(ax, f"{which}axis"), getattr(ax, f"get_{which}lim")
 
-    def name_if_few(latency_ns: float, _) -> str:
-        first, last = ax.get_xlim()
-        return name(latency_ns, None) if last < 10 * first else ""
+    def name(value: float, _) -> str:
+        return written(value, kind, 3) if value > 0 else ""
 
-    ax.xaxis.set_major_formatter(name)
-    ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    ax.xaxis.set_minor_formatter(name_if_few)
+    def name_if_few(value: float, _) -> str:
+        first, last = ends()
+        return name(value, None) if last < 10 * first else ""
+
+    axis.set_major_formatter(name)
+    axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter(name_if_few)
 
 
 def cumulative(latency_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -280,22 +287,30 @@ def _canvas(figure: Figure) -> FigureCanvasAgg:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write the figure under another name and rename it, so that no half of a file stays."""
+    """Write the figure, as PNG or SVG by the path's suffix, under another name and rename it, so that no half of a file
+    stays. Raises InputError where it cannot be written.
+    """
     _canvas(figure)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        figure.savefig(
-            unfinished,
-            format="png",
-            metadata={"Software": None},  # no version, no date
-            pil_kwargs={"compress_level": _COMPRESSION},
-        )
+        _write(figure, unfinished, path.suffix.removeprefix("."))
         unfinished.replace(path)
     except OSError as error:
         raise InputError(f"cannot write the figure: {error.strerror or error}", file=path) from error
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def _write(figure: Figure, path: Path, kind: str) -> None:
+    """The same bytes each time: no version, no date, and names of parts that depend on the figure alone."""
+    from matplotlib import rc_context
+
+    if kind == "svg":
+        with rc_context({"svg.hashsalt": "memhier", "svg.fonttype": "none"}):
+            figure.savefig(path, format=kind, metadata={"Date": None, "Creator": None})
+        return
+    figure.savefig(path, format=kind, metadata={"Software": None}, pil_kwargs={"compress_level": _COMPRESSION})
 
 
 def line_style(nth: int) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def _totals(summary: Mapping[str, float]) -> str:
 # --- several runs ----------------------------------------------------------------------------------------------------
 
 
-_COLUMNS = (
+COLUMNS = (
     Shown("hits", "hit_ratio", SHARE, "hit ratio", metrics.HIGHER),
     Shown("mean", "latency_mean_ns", TIMES, "mean latency"),
     Shown("p50", "latency_p50_ns", TIMES, "median latency"),
@@ -173,7 +173,7 @@ def comparison_report(results: Sequence[Result]) -> RenderableType:
 
 
 def _columns(results: Sequence[Result]) -> list[Column]:
-    return [column_of(shown, [_value(result, shown.metric) for result in results]) for shown in _COLUMNS]
+    return [column_of(shown, [_value(result, shown.metric) for result in results]) for shown in COLUMNS]
 
 
 def _value(result: Result, metric: str) -> float:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.looks import Progress
 from sim.scenario_kind import ScenarioKind, Variant
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sim.metrics import Metric
+    from sim.report.cells import Shown
+    from sim.report.sections import Section
     from sim.serving.results import ServingResult
     from sim.serving.scenario import ServingScenario
     from sim.trace import Trace
@@ -28,6 +30,7 @@ class ServingKind(ScenarioKind):
     name = "serving"
     results = "memhier serving"
     headline = ("ttft_p99_ns", "tpot_p99_ns", "good_calls_per_s", "cost_usd_per_million_tokens")
+    trade = ("ttft_mean_ns", "cost_usd_per_million_tokens")
 
     def load(
         self, name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None
@@ -139,6 +142,28 @@ class ServingKind(ScenarioKind):
         from sim.serving.report import comparison_report
 
         return comparison_report(results)
+
+    def columns(self) -> tuple[Shown, ...]:
+        from sim.serving.report import COLUMNS
+
+        return COLUMNS
+
+    def verdict(self, results: Sequence[ServingResult]) -> list[str]:
+        from sim.serving.report import verdict
+
+        return verdict(results)
+
+    def facts(self, result: ServingResult) -> list[tuple[str, Any]]:
+        from sim.serving.sections import facts
+
+        return facts(result)
+
+    def report_sections(
+        self, compared: Sequence[ServingResult], detailed: Sequence[ServingResult], most_points: int
+    ) -> list[Section]:
+        from sim.serving.sections import sections
+
+        return sections(compared, detailed, most_points)
 
     def needed(self, result: ServingResult) -> ServingResult:
         from sim.serving.figures import needed

@@ -186,6 +186,9 @@ METRICS = (
     *(*_TIER, *_LINK, *_TOTALS),
 )
 
+# What every run tells, unless its manifest says why not.
+ALWAYS = tuple(metric.name for metric in METRICS if "{" not in metric.name)
+
 
 def declaration(name: str) -> Metric:
     """What the metric of this name in a summary is. Raises InputError for an unknown name, with the nearest."""

@@ -206,7 +206,7 @@ def _plain(value: float) -> str:
 
 # --- several runs ----------------------------------------------------------------------------------------------------
 
-_COLUMNS = (
+COLUMNS = (
     Shown("TTFT", "ttft_mean_ns", TIMES, "mean time to the first token"),
     Shown("p99", "ttft_p99_ns", TIMES, "p99 time to the first token"),
     Shown("TPOT", "tpot_mean_ns", TIMES, "mean time per token"),
@@ -226,10 +226,27 @@ def comparison_report(results: Sequence[ServingResult]) -> RenderableType:
     key = "* best of the column; found: share of prompt tokens; good: share that met the SLO; cost: a million tokens"
     lines = [Text(key, style="dim")]
     lines += [Text(f"{result.label}: {accounting(result)}") for result in results if result.summary["rejected"]]
-    lines += [Text(best_on_what(labels, columns))] if len(results) > 1 else []
+    lines += [Text(line) for line in verdict(results)] if len(results) > 1 else []
     return Group(side_by_side("run", labels, columns), *lines)
 
 
 def _columns(results: Sequence[ServingResult]) -> list[Column]:
-    told = [shown for shown in _COLUMNS if all(shown.metric in result.summary for result in results)]
+    told = [shown for shown in COLUMNS if all(shown.metric in result.summary for result in results)]
     return [column_of(shown, [result.summary[shown.metric] for result in results]) for shown in told]
+
+
+def verdict(results: Sequence[ServingResult]) -> list[str]:
+    """One sentence that says which run is best on what; of one run, where most of the time of its requests goes."""
+    if len(results) > 1:
+        return [best_on_what([result.label for result in results], _columns(results))]
+    summary = results[0].summary
+    means = {name: summary.get(name.replace("_ns", "_mean_ns"), 0.0) for name in PARTS}
+    most, whole = max(means, key=means.__getitem__), sum(means.values())
+    if whole <= 0:
+        return [f"{results[0].label}: no request took any time."]
+    first = units.format_time(summary["ttft_mean_ns"], 3)
+    return [
+        f"{results[0].label}: the first token comes after {first} on average; {percent(means[most] / whole)} of the "
+        f"time of all requests is {PART_NAMES[most]}.",
+        _throughput(summary),
+    ]

@@ -68,6 +68,15 @@ class ServingResult(SavedResult):
         columns = {"requests": _requests(run), "samples": _samples(run), "gaps": _gaps(run.gaps)}
         return cls(summary, manifest, {"wall_seconds": wall_seconds}, columns=columns)
 
+    @classmethod
+    def manifest_shape(cls) -> type:
+        from sim.result_shapes import ServingManifest
+
+        return ServingManifest
+
+    def required_metrics(self) -> list[str]:
+        return [name for name in metrics.ALWAYS if name not in self.manifest["left_out"]]
+
     @property
     def tier_names(self) -> tuple[str, ...]:
         """G1 first."""

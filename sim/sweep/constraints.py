@@ -22,6 +22,7 @@ from sim.sweep.amounts import PLAIN, Amount, amount_of
 _MOST_CHARACTERS = 500
 _MOST_DIGITS = 30
 _EXPECTED = "such as 'tiers.hbm.capacity < 64 GiB and tiers.hbm.eviction != \"lru\"'"
+_OURS = r"(?<!\w)(?:field|known)\d+_"  # what stand-ins look like
 _TEXT = r"'[^']*'|\"[^\"]*\""
 _WORDS = {"true": True, "false": False, "True": True, "False": False}
 _COMPARISONS: Mapping[type, Callable] = {
@@ -102,6 +103,8 @@ class _StandIns:
 
     def _stand_in(self, match: re.Match) -> str:
         found = match[0]
+        if match.lastgroup == "ours":
+            raise InputError("not a field of this sweep:", value=found)
         if match.lastgroup == "field":
             name = next((name for name, field in self.named.items() if field == found), None)
             name = name or f"field{len(self.named)}_"
@@ -121,7 +124,7 @@ def _pattern(fields: tuple[str, ...]) -> re.Pattern:
     number = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?"
     quantity = rf"{number}\s*(?:%|(?:{known})(?![\w/]))"
     return re.compile(
-        rf"(?P<text>{_TEXT})|(?<![\w.])(?P<field>{names})(?![\w.])"
+        rf"(?P<text>{_TEXT})|(?P<ours>{_OURS})|(?<![\w.])(?P<field>{names})(?![\w.])"
         rf"|(?<![\w.])(?P<quantity>{quantity})|(?<![\w.])(?P<number>{number})(?![\w.])",
         re.ASCII,
     )

@@ -13,6 +13,7 @@ from sim.sweep.amounts import amount_of
 
 SEEDS = ""  # in the place of a field's name
 _FEWEST_EACH = 2  # runs of a level, in the mean, for its mean to say something of it
+_MOST_DEPENDENCE = 0.05  # Cramér's V squared of two fields, 1 where one tells the other
 _BINS = 4  # of a field whose every value is another
 
 
@@ -20,8 +21,8 @@ def effects(results: ResultSet, metric: str) -> dict[str, float]:
     """Field -> eta squared, the sum of squares between its levels over that of all runs (Fisher's analysis of
     variance); under SEEDS the share that lies within combinations.
 
-    Nothing where it cannot be told: fewer than two fields, runs that are too few, fields that vary together (only one
-    field's part could be told), or a metric that does not differ.
+    Nothing where it cannot be told: fewer than two fields, runs that are too few, fields that depend on each other, or
+    a metric that does not differ.
     """
     values = np.array([run.result.summary.get(metric, np.nan) for run in results], float)
     fields = [field for field in results.fields if len({_key(run.values.get(field)) for run in results}) > 1]
@@ -58,11 +59,16 @@ def _numbered(keys: Sequence[str]) -> np.ndarray:
 
 
 def _together(levels: Sequence[np.ndarray]) -> bool:
-    """Whether one field's level tells another's, as it does of fields that are zipped."""
+    """Whether two fields depend on each other, as zipped ones do, or where constraints leave few combinations: then
+    what is of one field cannot be told from what is of the other. Measured by Cramér's V squared.
+    """
     for at, one in enumerate(levels):
         for other in levels[at + 1 :]:
-            pairs = len(set(zip(one.tolist(), other.tolist(), strict=True)))
-            if pairs <= max(one.max(), other.max()) + 1:
+            counts = np.zeros((one.max() + 1, other.max() + 1))
+            np.add.at(counts, (one, other), 1)
+            expected = np.outer(counts.sum(1), counts.sum(0)) / one.size
+            chi_squared = ((counts - expected) ** 2 / expected).sum()
+            if chi_squared / one.size / (min(counts.shape) - 1) > _MOST_DEPENDENCE:
                 return True
     return False
 

@@ -25,11 +25,12 @@ _MOST_TOLD = 8
 
 
 class SweepFolder:
-    """The folder of one sweep. manifest: what it must say, beside the format."""
+    """The folder of one sweep, or study. manifest: what it must say, beside the format."""
 
     def __init__(self, path: Path, manifest: Mapping[str, Any], format_: str = SWEEP_FORMAT):
         self.path = path
         self.manifest = {"format": format_, **manifest}
+        self.noun = format_.split()[1]
 
     @contextmanager
     def opened(self, resume: bool) -> Iterator[None]:
@@ -45,7 +46,7 @@ class SweepFolder:
             with self._told():
                 self._clean()
                 if made:
-                    self._write_manifest()
+                    self._write_manifest(self.manifest)
             try:
                 yield
             finally:
@@ -56,6 +57,12 @@ class SweepFolder:
         there = set(os.listdir(self.path / RUNS))
         whole = {name for name in names if name in there}
         return whole, {name for name in names if name + ERROR_SUFFIX in there} - whole
+
+    def now_of(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Say that it has these points, of which there may be more than before."""
+        self.manifest = {**self.manifest, "points": list(points)}
+        with self._told():
+            self._write_manifest(self.manifest)
 
     def remove_shared(self) -> None:
         """The inputs that runs shared, when all runs are done."""
@@ -73,8 +80,10 @@ class SweepFolder:
             raise InputError("the folder holds other results:", file=self.path, value=found, expected="another --out")
         if not resume:
             expected = "--resume to finish it, or another --out"
-            raise InputError("there is a sweep already:", value=str(self.path), expected=expected)
-        errors = _differences(self.path / _MANIFEST, result_files.read_json(self.path / _MANIFEST), self.manifest)
+            raise InputError(f"there is a {self.noun} already:", value=str(self.path), expected=expected)
+        errors = _differences(
+            self.path / _MANIFEST, self.noun, result_files.read_json(self.path / _MANIFEST), self.manifest
+        )
         if errors:
             raise errors[0] if len(errors) == 1 else InputErrors(errors)
         return False
@@ -86,9 +95,9 @@ class SweepFolder:
         except OSError as error:
             raise InputError(f"cannot write the results: {error.strerror or error}", file=self.path) from error
 
-    def _write_manifest(self) -> None:
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         unfinished = self.path / f".{_MANIFEST}.{os.getpid()}.unfinished"
-        unfinished.write_text(json.dumps(self.manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         unfinished.replace(self.path / _MANIFEST)
 
     def _clean(self) -> None:
@@ -127,10 +136,10 @@ def _locked(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _differences(file: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[InputError]:
+def _differences(file: Path, what: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[InputError]:
     """What the sweep that is there was told otherwise, or made of."""
     errors = []
-    for section, noun in (("sweep", "the sweep has changed"), ("inputs", "what it is made of has changed")):
+    for section, noun in ((what, f"the {what} has changed"), ("inputs", "what it is made of has changed")):
         old, new = was.get(section, {}), json.loads(json.dumps(now[section]))
         for key in [key for key in {**old, **new} if old.get(key) != new.get(key)][:_MOST_TOLD]:
             expected = f"{old[key]!r} as it was begun, or another --out" if key in old else "none, or another --out"

@@ -12,6 +12,7 @@ from sim.remembering import files_stay
 from sim.result_set import label_of, short_names
 from sim.scenario_files import each, raise_if_any
 from sim.scenario_kind import ScenarioKind
+from sim.sweep.constraints import Constraint
 from sim.sweep.sampling import Combination, combinations
 from sim.sweep.spec import SEED, Sweep
 from sim.yaml_document import Document
@@ -55,9 +56,9 @@ class Plan:
 def plan_of(sweep: Sweep) -> Plan:
     """Every point, loaded. Raises InputErrors with what is wrong with any of them, each fault once."""
     with files_stay():
-        kind = _kind_of(sweep)
+        kind = kind_of_scenario(sweep.scenario, sweep.document)
         wanted = combinations(sweep.fields, sweep.sample)
-        allowed = [values for values in wanted if _allowed(sweep, values)]
+        allowed = [values for values in wanted if allows(sweep.where, values, sweep.document)]
         if not allowed:
             at = ("where",)
             raise sweep.document.error("the constraints allow none of the combinations:", at, value=len(wanted))
@@ -108,24 +109,26 @@ def _at(document: Document, error: InputError, at: tuple[str, str], value: objec
     return document.error(error.problem, at, expected=error.expected, candidates=error.candidates, **shown)
 
 
-def _kind_of(sweep: Sweep) -> ScenarioKind:
+def kind_of_scenario(scenario: str, document: Document) -> ScenarioKind:
+    """The kind of the scenario that the document names. Raises InputError where there is none."""
     try:
-        return scenario_kind.kind_of(sweep.scenario)
+        return scenario_kind.kind_of(scenario)
     except InputError as error:
         if error.file is not None:
             raise
         value = {"value": error.value} if error.has_value else {}
-        raise sweep.document.error(error.problem, ("scenario",), candidates=error.candidates, **value) from None
+        raise document.error(error.problem, ("scenario",), candidates=error.candidates, **value) from None
 
 
-def _allowed(sweep: Sweep, values: Combination) -> bool:
-    for at, constraint in enumerate(sweep.where):
+def allows(where: Sequence[Constraint], values: Combination, document: Document) -> bool:
+    """Whether all constraints hold. Raises InputError where one cannot be told, where the document says it."""
+    for at, constraint in enumerate(where):
         try:
             if not constraint.holds(values):
                 return False
         except InputError as error:
             value = {"value": error.value} if error.has_value else {}
-            raise sweep.document.error(error.problem, ("where", at), expected=error.expected, **value) from None
+            raise document.error(error.problem, ("where", at), expected=error.expected, **value) from None
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich import box
@@ -21,7 +22,7 @@ from sim.sweep.effects import SEEDS, effects
 _WIDTH = 80
 _MOST_ROWS = 40
 _MOST_VALUE = 24  # characters of a field's value
-_SCALES: Mapping[str, Mapping[str, float]] = {
+SCALES: Mapping[str, Mapping[str, float]] = {
     "ns": TIMES,
     "B": MEMORY,
     "1/s": RATES,
@@ -36,7 +37,7 @@ _LEAST_TOLD = 0.005  # of a share of the differences
 def report(results: ResultSet, metrics: Sequence[str]) -> RenderableType:
     """A table of all combinations, or the best of many; who is best on what; which field matters most."""
     rows = results.combinations(metrics)
-    declared = [results.declaration(metric) for metric in metrics]
+    declared = [replace(results.declaration(metric), name=metric) for metric in metrics]  # not its family's name
     shown, note = _shown(rows, declared[0])
     columns = [_column(metric, rows) for metric in declared]
     kept = _that_fit(results, rows, columns)
@@ -60,7 +61,7 @@ def _column(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> Column:
     """The metric's means in the largest unit in which one of them is 1 and more, each with its half interval."""
     values = [row[metric.name] for row in rows]
     finite = [abs(value) for value in values if math.isfinite(value)]
-    scales = _SCALES.get(metric.unit, {metric.unit: 1.0})
+    scales = SCALES.get(metric.unit, {metric.unit: 1.0})
     fitting = [unit for unit, scale in scales.items() if finite and max(finite) >= scale]
     unit = fitting[-1] if fitting else next(iter(scales))
     scale = scales[unit]

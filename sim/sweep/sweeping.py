@@ -57,15 +57,14 @@ def run_plan(
 ) -> ResultSet:
     """`run_sweep` of a plan. begun: called with how many runs are left to do, before the first of them."""
     kept = SweepFolder(folder, manifest_of(plan))
-    with kept.opened(resume):
+    with workers, kept.opened(resume):  # a cluster that is not there leaves no folder
         whole, failed = kept.done([point.name for point in plan.points])
         left = [point for point in plan.points if point.name not in whole | failed]
         if begun is not None:
             begun(len(left))
         if left:
             counted = _counted(progress, len(whole | failed), len(failed), len(plan.points))
-            with workers:
-                run_points(left, folder, workers, counted)
+            run_points(left, folder, workers, counted)
         kept.remove_shared()
         results = load_results(folder)
         output.write_text(folder / SUMMARY, summary_csv(results))

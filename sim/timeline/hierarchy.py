@@ -108,8 +108,10 @@ def _samples(result: Result, window: Window) -> dict[str, list[Counter]]:
 
 
 def _parts(result: Result, window: Window) -> dict[str, list[Counter]]:
-    """By device and link, of each direction between samples: its bytes a second, the share of the time that it was
-    busy (of a device, both directions together), and how many waited there in the mean.
+    """By device and link, of each direction between samples: its bytes a second, the time that it will be held by what
+    reached it, a time (of a device, both directions together), and the time that this will have waited, a time.
+
+    All three count from when a transfer reaches the server, so that more may come than can be done by the next sample.
     """
     part = result.column("parts", "part")
     columns = {name: result.column("parts", name) for name in ("time_ns", "bytes", "wait_ns", "busy_ns")}
@@ -121,10 +123,10 @@ def _parts(result: Result, window: Window) -> dict[str, list[Counter]]:
         time_ns, so_far = columns["time_ns"][own], {what: column[own] for what, column in columns.items()}
         when, bytes_per_ns = shares(time_ns, so_far["bytes"])
         counters.append(Counter(f"{way} bytes a second", "bytes/s", when, bytes_per_ns * _SECOND_NS))
-        counters.append(Counter(f"{way} waiting", "transfers", *shares(time_ns, so_far["wait_ns"])))
-        busy = "busy" if of_part.startswith("tier.") else f"{way} busy"
-        if busy not in [one.name for one in counters]:
-            counters.append(Counter(busy, "share", *shares(time_ns, so_far["busy_ns"])))
+        counters.append(Counter(f"{way} waiting taken on", "time/time", *shares(time_ns, so_far["wait_ns"])))
+        work = "work taken on" if of_part.startswith("tier.") else f"{way} work taken on"
+        if work not in [one.name for one in counters]:
+            counters.append(Counter(work, "time/time", *shares(time_ns, so_far["busy_ns"])))
     clipped = {name: [in_window(one, window) for one in counters] for name, counters in found.items()}
     return {name: [one for one in counters if one.values.size] for name, counters in clipped.items()}
 

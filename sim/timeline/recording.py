@@ -7,7 +7,7 @@ then every second of those, and so on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from sim import result_files
 from sim.errors import InputError
+from sim.looks import Progress
 from sim.timeline.picture import Window
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def recorded(
     most: int,
     scenario: str | None = None,
     trace: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Recording:
     """The run of a result again, as far as the window goes. most: records to keep; scenario, trace: files of the run.
 

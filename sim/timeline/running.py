@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.errors import InputError
+from sim.looks import Progress
 from sim.timeline.drawing import Drawn, draw
 from sim.timeline.picture import Picture, Window, require_something
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 FEWEST = 100  # events that may be asked for
 _RECORDS_AN_EVENT = 4  # that are kept for each event that may be drawn: a transfer passes several servers
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _samples(per_number: Mapping[str, np.ndarray], ranked: Mapping[str, np.ndarr
         share = room // (len(kinds) - at)
         samples[kind] = _sample(events, ranked.get(kind), share)
         room -= int(events[samples[kind].kept].sum())
-    return samples
+    return {kind: samples[kind] for kind in per_number}
 
 
 def _sample(events: np.ndarray, rank: np.ndarray | None, room: int) -> Sample:

@@ -182,7 +182,8 @@ def _copies(result: ServingResult, log: ServingLog) -> list[Events]:
 
         def told(at: int) -> Told:
             blocks, call = int(records[rows[at], BLOCKS]), int(records[rows[at], CALL])
-            args = {"blocks": blocks, "bytes": blocks * result.manifest["block_bytes"]}
+            args = {"engine": int(log.records["copy"][rows[at], 0]), "blocks": blocks}
+            args["bytes"] = blocks * result.manifest["block_bytes"]
             return Told(PURPOSES[purpose], args | ({"request": call} if call >= 0 else {}))
 
         return Events("copy", name, start_ns, end_ns, rows, told)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.errors import InputError
+from sim.looks import Progress
 from sim.timeline.picture import Window
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def logged(
     most: int,
     scenario: str | None = None,
     trace: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ServingLog:
     """The run of a result again. most: records of each kind to keep; scenario, trace: files of the run.
 
