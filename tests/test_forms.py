@@ -74,6 +74,7 @@ EXAMPLES = {
     "regress": (["regress", "{here}/baseline.yaml"], "baseline,scenario,"),
     "optimize": (["optimize", "{here}/study.yaml", "--jobs", "1", "--resume", "--out", "{out}"], "run,"),
     "sweep": (["sweep", "{here}/sweep.yaml", "--jobs", "1", "--resume", "--out", "{out}"], "label,"),
+    "report": (["report", "{serving}", "--out", "{out}.html"], "run,label,kind,"),
     "timeline": (["timeline", "{serving}", "--recorded", "--out", "{out}.json.gz"], "kind,"),
     "explain": (["explain", "{serving}"], "name,calls,request,latency_ns,parts_ns.queue_ns,"),
     "check-serving": (["check-serving", "{measured}", "--system", "rtx4090_desktop"], "figure,ours,measured,error"),

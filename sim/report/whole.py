@@ -424,17 +424,12 @@ def _trades(family: _Family) -> list[Chart]:
     if family.kind.fewest is not None:
         means = means[means[family.kind.fewest] == means[family.kind.fewest].min()]
     return [
-        sweep_charts.pareto(means, *(known.get(name) or _shown(family.kind, name) for name in pair))
+        sweep_charts.pareto(
+            means, *(known.get(name) or tables.shown(family.kind.declaration(name), name) for name in pair)
+        )
         for pair in pairs
         if len(means) > 2 and all(sweep_charts.varied(means, name) for name in pair)
     ]
-
-
-def _shown(kind: ScenarioKind, metric: str) -> Shown:
-    from sim.report.cells import COUNTS, TIMES
-
-    told = kind.declaration(metric)
-    return Shown(metric, metric, TIMES if told.unit == "ns" else COUNTS, metric, told.better)
 
 
 def _objectives(results: ResultSet) -> list[str]:
