@@ -19,13 +19,15 @@ from matplotlib.figure import Figure
 import sim
 from sim.cli import main
 from sim.errors import InputError
+from sim.pareto import AT_MOST, Limit
 from sim.report import charts, vega
+from sim.report.cells import COUNTS, Shown
 from sim.report.charts import Axis, Chart
 from sim.report.draw_chart import draw_panels
 from sim.report.hierarchy_charts import cumulative
 from sim.report.page import page
 from sim.report.sections import charts_of
-from sim.report.sweep_charts import on_front, places_of
+from sim.report.sweep_charts import pareto, places_of
 from sim.report.whole import MOST_COMPARED, MOST_DETAILED, report_of
 from tests import report_folders
 from tests.report_folders import HOSTILE
@@ -190,11 +192,14 @@ def test_a_thinned_curve_lies_on_the_whole_one(values, most):
     assert (ranked[np.rint(share * values.size).astype(int) - 1] == at).all()
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
-def test_the_front_is_what_no_other_beats(points):
-    losses = np.array(points, float)
-    expected = [not any((other <= one).all() and (other < one).any() for other in losses) for one in losses]
-    assert on_front(losses).tolist() == expected
+def test_the_front_of_a_study_keeps_to_its_limits():
+    import pandas
+
+    shown = [Shown(name, name, COUNTS, name, better) for name, better in (("a", "lower"), ("b", "higher"))]
+    rows = {"label": list("pqrs"), "a": [1.0, 2.0, 3.0, 0.5], "b": [1.0, 5.0, 4.0, 9.0], "c": [1.0, 1.0, 1.0, 7.0]}
+    chart = pareto(pandas.DataFrame(rows), *shown, limits=[Limit("c", AT_MOST, 2.0)])
+    told = dict(zip(chart.data["setting"], chart.data["place"], strict=True))
+    assert told == {"p": "on the front", "q": "on the front", "r": "beaten", "s": "beyond a limit"}
 
 
 def test_values_of_fields_stand_where_they_belong():
