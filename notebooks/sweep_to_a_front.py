@@ -23,10 +23,10 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 import sim
+from sim.pareto import non_dominated
 
 # %% [markdown]
 # ## The sweep
@@ -80,20 +80,10 @@ points.sort_values("$/h").round(4)
 # ## The front
 #
 # A point is on the front where no other is at least as good in both and better in one. Sorted by price, these are the
-# points that answer sooner than all cheaper ones.
-
+# points that answer sooner than all cheaper ones. (`sim.pareto_front` gives that of single runs, with limits.)
 
 # %%
-def on_front(price, latency):
-    """bool, for each point: no other one is at least as cheap and as fast, and better in one of the two."""
-    order = np.lexsort((latency, price))
-    best = np.minimum.accumulate(latency[order])
-    front = np.zeros(len(price), bool)
-    front[order] = np.r_[True, latency[order][1:] < best[:-1]]
-    return front
-
-
-front = points[on_front(points["$/h"].to_numpy(), points["TTFT p90 (s)"].to_numpy())].sort_values("$/h")
+front = points[non_dominated(points[["$/h", "TTFT p90 (s)"]].to_numpy())].sort_values("$/h")
 front.round(4)
 
 # %%

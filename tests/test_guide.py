@@ -2,8 +2,8 @@
 
 Blocks of ```sh and ```python are run from the top of a page to its end; Python blocks of a page share one session. A
 block of any language whose first line is a comment `# NAME.EXT` is a file of that name. A block that is not run says so
-in an HTML comment before it, with a reason: <!-- not run: needs a download -->. Numbers in ```text blocks are among those
-that the page's blocks print.
+in an HTML comment before it, with a reason: <!-- not run: needs a download -->. Numbers in ```text blocks are among
+those that the blocks of the page print.
 """
 
 from __future__ import annotations
