@@ -177,7 +177,7 @@ def _tooltip(chart: Chart) -> list[dict[str, str]]:
     shown += [{"field": field(chart, name), "title": name} for name in chart.also]
     for axis in chart.axes:
         at = field(chart, axis.column)
-        shown.append({"field": at if axis.kind == charts.NAMES else f"{at}_text", "title": axis.title or "of"})
+        shown.append({"field": at if axis.kind == charts.NAMES else f"{at}_text", "title": axis.title or axis.column})
     return [{**one, "type": "nominal"} for one in shown]
 
 

@@ -483,8 +483,9 @@ def _inputs(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     for manifest in manifests:
         say("Format", manifest["format"])
         for name in ("profile", "trace"):
-            if name in manifest:
-                say(name.capitalize(), f"{manifest[name]['name']} ({manifest[name].get('digest', '')[:12]})")
+            if isinstance(manifest.get(name), dict):
+                digest = manifest[name].get("digest")
+                say(name.capitalize(), f"{manifest[name].get('name')} ({str(digest)[:12] if digest else 'no digest'})")
         for name, value in manifest.get("facts", {}).items():
             if isinstance(value, str | int | float):
                 say(name, str(value)[:80])
