@@ -20,7 +20,9 @@
 # it, and compares it on a recorded trace.
 
 # %%
-from typing import NamedTuple
+import sys
+import tempfile
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,15 +30,27 @@ import pandas as pd
 
 import sim
 
+folder = tempfile.TemporaryDirectory()  # for the policy's file
+sys.path.insert(0, folder.name)
+
 # %% [markdown]
-# ## The state
+# ## The policy
 #
 # What a policy remembers is a NamedTuple of arrays and plain numbers, made by `init` for blocks that are numbered from
 # 0. Here are two lists in one array of links: the young end and the old end of the LRU list. What changes has to be in
-# an array; keyword arguments of `init` are the policy's parameters.
-
+# an array; keyword arguments of `init` are the policy's parameters. The hooks are plain functions, which are compiled
+# before a replay; what they call must be compiled, too, hence `sim.subroutine`. All of it is a file: a policy that is
+# defined in a cell is compiled again and again.
 
 # %%
+# %%writefile {folder.name}/midpoint.py
+from typing import NamedTuple
+
+import numpy as np
+
+import sim
+
+
 class State(NamedTuple):
     links: np.ndarray  # two lists of blocks, newest first
     young: int  # their sentinels
@@ -54,13 +68,6 @@ def init(context, *, old_share=0.375):
     return State(links, young, old, np.zeros(context.blocks, np.bool_), np.zeros(2, np.int64), old_share)
 
 
-# %% [markdown]
-# ## The hooks
-#
-# Plain functions, which are compiled before a replay. What they call must be compiled, too, hence `sim.subroutine`.
-
-
-# %%
 @sim.subroutine
 def take_off(state, block):
     sim.unlink(state.links, block)
@@ -89,9 +96,8 @@ def on_insert(state, request):
 
 
 def evict(state, request):
-    victim = sim.oldest(state.links, state.old)
-    sim.unlink(state.links, victim)
-    state.counts[0] -= 1
+    victim = sim.oldest(state.links, state.old if state.counts[0] > 0 else state.young)
+    take_off(state, victim)
     return victim
 
 
@@ -99,11 +105,7 @@ def remove(state, block):
     take_off(state, block)
 
 
-def policy(evict):
-    return sim.EvictionPolicy(
-        name="midpoint", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove
-    )
-
+POLICY = sim.EvictionPolicy(name="midpoint", init=init, on_hit=on_hit, on_insert=on_insert, evict=evict, remove=remove)
 
 # %% [markdown]
 # ## Does it keep the rules?
@@ -112,25 +114,28 @@ def policy(evict):
 # of one object, refusals, removals.
 
 # %%
-try:
-    sim.testing.check_policy(policy(evict))
-except AssertionError as error:
-    print(error)
+from midpoint import POLICY
+
+print(sim.testing.check_policy(POLICY))
 
 # %% [markdown]
-# There may be no old block at all: young ones are left, or the cache has room for one alone. Then the list of the old
-# is empty, and its oldest end is the sentinel. So:
+# The condition in `evict` is easily forgotten: there may be no old block at all, because young ones are left, or the
+# cache has room for one alone. Then the list of the old is empty, and its oldest end is the sentinel. The check says
+# so:
 
 
 # %%
-def evict(state, request):
-    victim = sim.oldest(state.links, state.old if state.counts[0] > 0 else state.young)
-    take_off(state, victim)
+def evict_old(state, request):
+    victim = sim.oldest(state.links, state.old)
+    sim.unlink(state.links, victim)
+    state.counts[0] -= 1
     return victim
 
 
-MIDPOINT = policy(evict)
-print(sim.testing.check_policy(MIDPOINT))
+try:
+    sim.testing.check_policy(replace(POLICY, evict=evict_old))
+except AssertionError as error:
+    print(error)
 
 # %% [markdown]
 # ## How often does it hit?
@@ -141,7 +146,7 @@ print(sim.testing.check_policy(MIDPOINT))
 # %%
 trace = sim.load_trace("postgres_pgbench")
 shares = [1, 2, 5, 10, 20, 40]
-candidates = {"lru": "lru", "midpoint": MIDPOINT, "sieve": "sieve", "belady": "belady"}
+candidates = {"lru": "lru", "midpoint": POLICY, "sieve": "sieve", "belady": "belady"}
 hits = pd.DataFrame(
     {name: [sim.replay(trace, one, f"{share}%").hit_ratio for share in shares] for name, one in candidates.items()},
     index=pd.Index(shares, name="cache (% of the database)"),
@@ -165,7 +170,7 @@ old_shares = [0.05, 0.1, 0.2, 0.375, 0.6, 0.8, 1.0]
 by_share = pd.DataFrame(
     {
         f"{share} %": [
-            sim.replay(trace, MIDPOINT, f"{share}%", parameters={"old_share": one}).hit_ratio for one in old_shares
+            sim.replay(trace, POLICY, f"{share}%", parameters={"old_share": one}).hit_ratio for one in old_shares
         ]
         for share in (2, 10, 40)
     },
