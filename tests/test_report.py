@@ -169,7 +169,7 @@ def test_of_many_runs_the_best_the_worst_and_the_baseline_are_drawn(reports, fol
         for which in (summary["latency_mean_ns"].idxmin(), summary["latency_mean_ns"].idxmax())
     ]
     for capacity, policy, seed in ends:
-        assert f"hbm.capacity {capacity}, hbm.eviction {policy}, seed {seed}" in latency.names("run")
+        assert f"capacity {capacity}, eviction {policy}, seed {seed}" in latency.names("run")
 
 
 def test_several_kinds_are_told_apart(folders):

@@ -19,6 +19,7 @@ TIME, BYTES, BANDWIDTH, SHARE, NUMBER, NAMES = "time", "bytes", "bandwidth", "sh
 LINES, STEPS, BARS, STACKED_BARS, AREAS, POINTS, HEAT = "lines", "steps", "bars", "stacked", "areas", "points", "heat"
 
 FEW_TEXTS = 8  # numbers beside bars that stand upright
+_LONG_NAME = 20  # letters
 _LEAST_SHARE = 1e-5  # that is written with its digits
 _UNITS = {  # of a linear axis, largest first: (how much one is, its name, the least number of it that is shown so)
     TIME: ((3600e9, "h", 3), (60e9, "min", 3), (1e9, "s", 1), (1e6, "ms", 1), (1e3, "us", 1), (1.0, "ns", 0)),
@@ -87,6 +88,12 @@ class Chart:
     def names(self, column: str) -> list[str]:
         """What stands in a column of names, each once, in order."""
         return list(dict.fromkeys(str(value) for value in self.data[column]))
+
+    @property
+    def has_long_names(self) -> bool:
+        """Whether names beside its bars need more room than half a page has."""
+        named = [axis.column for axis in (self.x, self.y) if axis.kind == NAMES]
+        return any(len(name) > _LONG_NAME for column in named for name in self.names(column))
 
     def curves(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """(name, columns) of each of the series, in order; of a chart without series, all of it, called ''."""

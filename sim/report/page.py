@@ -149,8 +149,9 @@ def _chart(chart: Chart) -> str:
         _panel(name, title, nth) for nth, title in enumerate(chart.names(chart.panels) if several else [""])
     )
     notes = "".join(f'<p class="note">{_escaped(note)}</p>' for note in chart.notes)
+    shape = "wide several" if several else "wide" if chart.has_long_names else ""
     return (
-        f'<figure id="figure-{name}" class="{"wide" if several else ""}" role="figure" aria-labelledby="title-{name}" '
+        f'<figure id="figure-{name}" class="{shape}" role="figure" aria-labelledby="title-{name}" '
         f'aria-describedby="summary-{name}">'
         f'<figcaption><span class="title" id="title-{name}">{_escaped(chart.title)}</span> '
         f'<span class="summary" id="summary-{name}">{_escaped(chart.summary)}</span></figcaption>'

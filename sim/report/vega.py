@@ -16,6 +16,7 @@ from sim.report.charts import Axis, Chart
 _HEIGHT = 260
 _BAR_STEP, _BAR_STEP_OF_FEW = 15, 26  # pixels a bar, of groups of several and of single ones
 _LABEL_PIXELS = 220  # of a name beside a point; the whole of a longer one is in the tooltip
+_LONGEST_LABEL = 320  # pixels of a name beside a bar
 _DASHES = [[1, 0], [6, 3], [8, 3, 2, 3], [2, 2], [10, 3], [5, 2, 1, 2, 1, 2]]  # one fewer than colours: 42 looks
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 _FEW_POINTS = 40  # of a curve, each of which gets a mark that is seen
@@ -108,7 +109,7 @@ def _text(value: str, kind: str) -> str:
 def _axis(chart: Chart, axis: Axis, name: str) -> dict[str, Any]:
     """The channel of an axis."""
     if axis.kind == charts.NAMES:
-        label: dict[str, Any] = {"title": axis.title or None}
+        label: dict[str, Any] = {"title": axis.title or None, "labelLimit": _LONGEST_LABEL}
         label |= {"labelAngle": 0, "labelOverlap": "greedy"} if name == "x" else {}
         return {"field": field(chart, axis.column), "type": "nominal", "sort": None, "axis": label}
     scale, unit = charts.unit_of(chart, axis)

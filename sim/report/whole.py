@@ -22,7 +22,7 @@ from sim.report import charts, sweep_charts, tables
 from sim.report.cells import Shown, best_on_what, column_of
 from sim.report.charts import Axis, Chart
 from sim.report.sections import Cell, Fold, Group, Section, Table, Words, section
-from sim.result_set import ResultSet, Run
+from sim.result_set import ResultSet, Run, label_of, short_names
 
 if TYPE_CHECKING:
     import pandas
@@ -195,7 +195,7 @@ def _distinct(means: pandas.DataFrame, fields: Sequence[str]) -> list[str]:
 
 
 def _settled(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{sweep_charts.short(field)} {value}" for field, value in values.items())
+    return label_of(values, short_names(values))
 
 
 def _told_apart(runs: Sequence[Run]) -> dict[str, SavedResult]:
