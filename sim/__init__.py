@@ -59,7 +59,7 @@ _PLACES = {
     "sim.kernels.random": ("make_rng", "uniform", "below"),
 }
 _HOME = {name: module for module, names in _PLACES.items() for name in names}
-_MODULES = ("testing", "registry", "catalog", "units", "metrics", "report")
+_MODULES = ("testing", "registry", "catalog", "units", "metrics", "plot", "report")
 
 __all__ = ["__version__", *sorted(_HOME), *_MODULES]
 

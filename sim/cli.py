@@ -460,11 +460,13 @@ def report(
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
     json: _Json = False,
+    csv: _Csv = False,
 ):
     """One HTML file about results: the verdict, tables, and charts to hover over and zoom, without a network."""
+    from sim.commands import output
     from sim.commands import report as command
 
-    command.report(results, out, title, figures, open_, json)
+    command.report(results, out, title, figures, open_, output.form_of(json, csv))
 
 
 @app.command("check-serving")
@@ -499,7 +501,7 @@ def list_(
         typer.Argument(
             metavar="WHAT",
             help="policies, devices, systems, gpus, kernels, models, readers, generators, allocations, traces, "
-            "scenarios, sweeps, presets.",
+            "scenarios, sweeps, studies, presets.",
         ),
     ],
     json: _Json = False,

@@ -94,6 +94,8 @@ def read_documents(folder: Path, tables: Iterable[str], format_: str) -> tuple[d
     if not folder.is_dir():
         raise InputError("no such folder of results", value=str(folder))
     _check_kind(folder, format_)
+    if format_of(folder) not in ("", format_):
+        raise InputError("not results of this version", file=folder / "manifest.json", expected=f"format {format_!r}")
     names = [*(f"{name}.parquet" for name in tables), *(f"{name}.json" for name in DOCUMENTS)]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:

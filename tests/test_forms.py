@@ -33,7 +33,16 @@ scenario: zipf_three_tier
 set: {workload.parameters.requests: 400, workload.parameters.objects: 100}
 fields: {tiers.hbm.eviction: [lru]}
 """
-TELLS_ON_STDERR = {"sweep"}  # how many runs there will be, whatever the form
+STUDY = """
+name: small
+description: Two objectives
+scenario: zipf_three_tier
+set: {workload.parameters.requests: 400, workload.parameters.objects: 100}
+fields: {tiers.hbm.capacity: {from: 2%, to: 50%}}
+objectives: {latency_mean_ns: lower, tier.hbm.occupancy_max_bytes: lower}
+trials: 2
+"""
+TELLS_ON_STDERR = {"sweep", "optimize"}  # how many runs there will be, whatever the form
 SMALL = [
     *("--set", "workload.parameters.requests=400", "--set", "workload.parameters.objects=100"),
     *("--set", "tiers.hbm.capacity=50 MiB"),
@@ -63,7 +72,9 @@ EXAMPLES = {
     ),
     "diff": (["diff", "{serving}", "{slower}"], "label,metric,unit,better,was,now,change,"),
     "regress": (["regress", "{here}/baseline.yaml"], "baseline,scenario,"),
+    "optimize": (["optimize", "{here}/study.yaml", "--jobs", "1", "--resume", "--out", "{out}"], "run,"),
     "sweep": (["sweep", "{here}/sweep.yaml", "--jobs", "1", "--resume", "--out", "{out}"], "label,"),
+    "report": (["report", "{serving}", "--out", "{out}.html"], "run,label,kind,"),
     "timeline": (["timeline", "{serving}", "--recorded", "--out", "{out}.json.gz"], "kind,"),
     "explain": (["explain", "{serving}"], "name,calls,request,latency_ns,parts_ns.queue_ns,"),
     "check-serving": (["check-serving", "{measured}", "--system", "rtx4090_desktop"], "figure,ours,measured,error"),
@@ -105,6 +116,7 @@ def places(tmp_path_factory, written):  # noqa: F811
     (here / "times.csv").write_text("\n".join(["kind,operator,time_ns,tokens,k,n", *rows]) + "\n")
     (here / "baseline.yaml").write_text(BASELINE)
     (here / "sweep.yaml").write_text(SWEEP)
+    (here / "study.yaml").write_text(STUDY)
     with pytest.raises(SystemExit):
         cli.main(["regress", str(here / "baseline.yaml"), "--update"])
     runs = {"serving": made_up_run(), "slower": made_up_run(seed=2)}

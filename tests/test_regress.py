@@ -361,7 +361,7 @@ def test_the_workflow_guards_somebodys_policies(workflow, tmp_path):
     source, installed = tmp_path / "source", tmp_path / "installed"
     shutil.copytree(ROOT / "tests" / "third_party" / "memhier_example_policy", source)
     (source / "baselines").mkdir()
-    (source / "baselines" / "policies.yaml").write_text(of_page("baselines/policies.yaml"))
+    (source / "baselines" / "policies.yaml").write_text(of_page("policies.yaml").replace("sieve", "scan_aware"))
     programs = source / ".venv" / "bin"
     programs.mkdir(parents=True)
     (programs / "memhier").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "run_sim.py"}" "$@"\n')

@@ -16,7 +16,7 @@ from sim.profile import load_profile
 from sim.report.drawing import Drawing
 from sim.result_files import Coded
 from sim.results import load_result
-from sim.serving import figures, metrics
+from sim.serving import charts, figures, metrics
 from sim.serving.metrics import Accelerators
 from sim.serving.options import Slo
 from sim.serving.record import PARTS
@@ -231,8 +231,8 @@ def test_the_curves_end_at_the_longest(result, alone, ax):
 
 
 def test_bars_add_up_to_the_mean_latency_of_their_group(result, ax):
-    groups = figures.time_by_group(result)
-    assert list(groups) == list(figures.GROUPS)
+    groups = charts.time_by_group(result)
+    assert list(groups) == list(charts.GROUPS)
     sizes = [200 - 2, 159, 36, 4]  # of 397: rounded at 198.5, 357.3, 393.03
     whole = sum(size * parts.sum() for size, parts in zip(sizes, groups.values(), strict=True))
     assert whole / 397 == pytest.approx(result.summary["latency_mean_ns"])

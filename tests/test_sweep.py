@@ -13,18 +13,22 @@ from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sim
 from sim import result_files
+from sim.dense import open_dense
 from sim.errors import InputError
 from sim.hierarchy_kind import HierarchyKind
 from sim.result_set import load_results
+from sim.scenario_kind import named
 from sim.sweep import running
 from sim.sweep.executors import GivenWorkers
 from sim.sweep.planning import plan_of
 from sim.sweep.spec import load_sweep
 from sim.sweep.sweeping import run_plan, run_sweep
+from sim.sweep.work import Task, prepare
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"workload.parameters.requests": 400, "workload.parameters.objects": 100}
@@ -121,13 +125,10 @@ def children(pid):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-@pytest.mark.parametrize("runs", [0, 3])
-def test_killed_at_any_moment_it_is_resumed_to_the_same_bytes(whole, sweep_file, tmp_path, runs):
+def test_killed_at_any_moment_it_is_resumed_to_the_same_bytes(whole, sweep_file, tmp_path):
     out = tmp_path / "out"
     process = command(sweep_file, out)
-    wait_for_runs(process, out, runs)
-    if runs == 0:
-        time.sleep(0.5)
+    wait_for_runs(process, out, 3)
     workers = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -143,6 +144,16 @@ def test_killed_at_any_moment_it_is_resumed_to_the_same_bytes(whole, sweep_file,
     assert resumed.returncode == 0, said
     assert {path: path.stat().st_mtime_ns for path in times} == times  # what was there was not done again
     assert contents(out) == contents(whole)
+
+
+def test_killed_before_it_said_what_it_is_of_it_is_begun(whole, sweep_file, tmp_path):
+    for begun in ("nothing", "runs"):
+        out = tmp_path / begun
+        (out / "runs" if begun == "runs" else out).mkdir(parents=True)
+        for leftover in (".lock", ".manifest.json.1.unfinished") if begun == "runs" else ():
+            (out / leftover).write_text("{")
+        run_sweep(sweep_file, out=out, executor=Here(), resume=begun == "runs")
+        assert contents(out) == contents(whole)
 
 
 def test_an_interrupt_stops_and_says_how_to_go_on(sweep_file, tmp_path):
@@ -242,6 +253,25 @@ def test_a_full_disk_is_one_error_and_loses_nothing(whole, sweep_file, tmp_path,
     assert contents(tmp_path / "out") == contents(whole)
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_a_process_of_ours_that_is_killed_loses_nothing(whole, sweep_file, tmp_path):
+    killed = []
+
+    def kill_one(done, failed, total):
+        if not killed:
+            working = [pid for pid in children(os.getpid()) if not children(pid) and b"forkserver" in command_of(pid)]
+            killed.append(max(working))  # the forkserver itself has children, or an older number
+            os.kill(killed[0], signal.SIGKILL)
+
+    results = run_sweep(sweep_file, out=tmp_path / "out", jobs=2, progress=kill_one)
+    assert killed and len(results) == 6
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def command_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 class Dying(Here):
     """Its process ends whenever it runs this point."""
 
@@ -286,6 +316,20 @@ def test_inputs_that_runs_share_are_made_once(sweep_file, tmp_path, monkeypatch)
     run_sweep(sweep_file, out=tmp_path / "out", executor=Here())
     assert sorted(made) == [1, 2]
     assert not (tmp_path / "out" / "shared").exists()
+
+
+def test_shared_inputs_keep_the_calls_of_a_language_model(tmp_path):
+    kind = named("serving")
+    scenario = kind.load("serving_chat", {"workload.parameters.requests": 50})
+    task = Task(str(tmp_path), "test", "0000", "serving", scenario, "", "key")
+    prepared = prepare(task, str(tmp_path / "calls.dense")).prepared
+    there, here = open_dense(Path(prepared.folder)).only(prepared.columns), kind.inputs(scenario)
+    assert there.columns == here.columns and there.computed_digest() == here.digest == there.digest
+    assert there.calls._fields == here.calls._fields
+    for told, own in zip(there.calls, here.calls, strict=True):
+        np.testing.assert_array_equal(told, own)
+    for name in here.columns:
+        np.testing.assert_array_equal(there.column(name), here.column(name))
 
 
 def test_what_compiles_alike_waits_for_the_first_of_it(sweep_file, tmp_path):

@@ -419,7 +419,8 @@ def test_bad_input_is_one_line(result, serving_result, allocation_result, tmp_pa
     assert "nothing happens in this window" in refused(capsys, folder, *out, "--from", "1 h")
     assert "too few events" in refused(capsys, folder, *out, "--most", "5")
     assert "counters" in refused(capsys, folder, *out, "--most", "100")
-    assert "a folder stands where" in refused(capsys, folder, "--out", tmp_path)
+    assert "is no file" in refused(capsys, folder, "--out", tmp_path)
+    assert "is no file" in refused(capsys, folder, "--out", "/dev/full")
     assert "cannot write the timeline" in refused(capsys, folder, "--out", tmp_path / "no" / "a.json")
     assert "--scenario is of a run" in refused(capsys, allocation_result.folder, *out, "--scenario", "a")
     assert "'none'" in refused(capsys, serving_result.folder, *out), "the trace of a made-up run"
@@ -473,6 +474,7 @@ def test_a_run_of_files_is_drawn_where_they_are_told(tmp_path, capsys):
 
 
 @given(st.integers(0, 1), st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20)), max_size=40))
+@settings(deadline=None)
 def test_lanes_are_as_few_as_can_be_and_nothing_overlaps(shortest, pairs):
     pairs = sorted((start, start + shortest + length) for start, length in pairs)
     start, end = (np.array([pair[at] for pair in pairs], np.int64) for at in (0, 1))
@@ -486,6 +488,7 @@ def test_lanes_are_as_few_as_can_be_and_nothing_overlaps(shortest, pairs):
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(8, 60))
+@settings(deadline=None)
 def test_thinned_counters_keep_their_peaks(values, most):
     counter = Counter("c", "x", np.arange(len(values), dtype=float), np.array(values))
     few = thinned(counter, most)
@@ -495,6 +498,7 @@ def test_thinned_counters_keep_their_peaks(values, most):
 
 
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=3), st.integers(100, 900), st.integers(0, 9))
+@settings(deadline=None)
 def test_no_more_events_than_asked_for(sizes, most, counters):
     groups = [Group("c", tuple(Counter(str(at), "x", np.arange(50.0), np.ones(50)) for at in range(counters)))]
     for at, size in enumerate(sizes):
@@ -512,7 +516,7 @@ def test_no_more_events_than_asked_for(sizes, most, counters):
 
 
 @given(st.integers(0, 1 << 52), st.integers(0, 1 << 50))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_perfetto_reads_the_nanoseconds_that_were_meant(start, length):
     """By the arithmetic of its reader: digits of the start, and a product in floating point for the duration."""
     from io import BytesIO

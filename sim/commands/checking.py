@@ -22,7 +22,7 @@ def validate(files: list[str]) -> tuple[Answer, list[InputError]]:
 
 
 def _check(path: Path) -> list[InputError]:
-    """Errors of one file; its keys tell whether it is a device, a system or a scenario."""
+    """Errors of one file; its keys tell whether it is a device, a system, a scenario, or many runs of one."""
     from sim.profile import check_file
     from sim.yaml_document import read_document
 
@@ -38,6 +38,14 @@ def _check(path: Path) -> list[InputError]:
         from sim.fragmentation.scenario import check_allocation_file
 
         return check_allocation_file(path)
+    if {"fields", "objectives"} <= keys:
+        from sim.study.spec import load_study
+
+        return _faults(load_study, path)
+    if "scenarios" in keys:
+        from sim.regression.baseline import load_baseline
+
+        return _faults(load_baseline, path)
     if {"fields", "seeds", "sample"} & keys and "scenario" in keys:
         from sim.sweep.spec import check_sweep_file
 

@@ -141,6 +141,15 @@ def sweeps() -> Iterator[Row]:
         yield {**row, "fields": ", ".join(plan.sweep.fields), "description": plan.sweep.description}
 
 
+def studies() -> Iterator[Row]:
+    from sim.study.spec import load_study, study_names
+
+    for name in study_names():
+        study = load_study(name)
+        row = {"name": name, "scenario": study.scenario, "trials": study.trials, "fields": ", ".join(study.fields)}
+        yield {**row, "objectives": ", ".join(study.objectives), "description": study.description}
+
+
 def _hierarchy(name: str) -> Any:
     from sim.scenario import load_scenario
 
@@ -207,6 +216,7 @@ _LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "traces": traces,
     "scenarios": scenarios,
     "sweeps": sweeps,
+    "studies": studies,
     "presets": presets,
     "allocations": allocations,
 }

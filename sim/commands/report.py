@@ -14,7 +14,7 @@ _PAGE = "report.html"
 
 
 def report(
-    folders: list[str], out: str | None, title: str | None, figures: str | None, show: bool, as_json: bool
+    folders: list[str], out: str | None, title: str | None, figures: str | None, show: bool, form: output.Form
 ) -> None:
     from sim import __version__
     from sim.report.page import page
@@ -41,8 +41,7 @@ def report(
         "sections": [{"name": one.name, "title": one.title} for one in made.sections],
         "figures": [str(path) for path in saved],
     }
-    form = output.form_of(as_json, False)
-    output.show(output.Answer(document, [], lambda: "\n".join(made.verdict), notes), form)
+    output.show(output.Answer(document, results.rows, lambda: "\n".join(made.verdict), notes), form)
 
 
 def _place(folders: list[str], out: str | None) -> Path:

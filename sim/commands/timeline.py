@@ -60,5 +60,9 @@ def _table(rows: list[dict[str, Any]]):
         slowest = f" and the slowest {row['slowest']:,}" if row["slowest"] else ""
         return f"every {ordinal(row['every'])}{slowest}"
 
-    told = [[row["kind"], f"{row['in_picture']:,}", f"{row['drawn']:,}", which(row)] for row in rows]
+    def in_window(row: dict[str, Any]) -> str:
+        about = "about " if row["read_every"] > 1 else ""
+        return f"{about}{row['in_picture'] * row['read_every']:,}"
+
+    told = [[row["kind"], in_window(row), f"{row['drawn']:,}", which(row)] for row in rows]
     return output.table(["", "in the window", "drawn", "which"], told)

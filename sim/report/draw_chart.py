@@ -143,6 +143,8 @@ def _dress(chart: Chart, ax: Axes) -> None:
             continue
         if axis.log:
             getattr(ax, f"set_{which}scale")("log")
+        if axis.kind == charts.SHARE and not axis.log:
+            getattr(ax, f"{which}axis").set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
         if axis.log and axis.kind in (charts.TIME, charts.BYTES):
             figures.named_ticks(ax, which, axis.kind)
         ends = [None if end is None else end / scale for end in (axis.low, axis.high)]

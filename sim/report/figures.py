@@ -6,7 +6,7 @@ matplotlib is imported when something is drawn, and its global state (pyplot) is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from sim import metrics
 from sim.errors import InputError
+from sim.report import hierarchy_charts
 from sim.report.charts import TIME, written
 
 if TYPE_CHECKING:
@@ -31,18 +32,13 @@ _HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 _DPI = 120
 _COMPRESSION = 3  # of 9: a twentieth larger than the usual 6, in half the time
 _TIER_COLUMNS = ("tier", "time_ns", "used_bytes", "internal_fragmentation", "external_fragmentation")
-_MOST_POINTS = 2000  # of a curve; more cannot be seen
 
 
 def latency_cdf(results: Sequence[Result], ax: Axes) -> Axes:
     """Share of the requests answered within a time, a curve a result."""
-    for nth, result in enumerate(results):
-        latency_ns, share = cumulative(result.column("requests", "latency_ns"))
-        ax.plot(latency_ns, share, label=result.label, drawstyle="steps-post", **line_style(nth), markevery=0.13)
-    ax.set(xscale="log", xlabel="latency", ylabel="share of requests answered", ylim=(0, 1.02))
-    time_ticks(ax)
-    ax.set_title("Latency")
-    return finished(ax, legend="lower right" if len(results) > 1 else None)
+    from sim.report import draw_chart
+
+    return draw_chart.draw(hierarchy_charts.latency_cdf(results), ax, "lower right" if len(results) > 1 else None)
 
 
 def time_ticks(ax: Axes) -> None:
@@ -68,41 +64,18 @@ def named_ticks(ax: Axes, which: str, kind: str) -> None:
     axis.set_minor_formatter(name_if_few)
 
 
-def cumulative(latency_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Latencies and the share of requests that they cover; a log axis starts at 1 ns at the least."""
-    ranked = np.sort(latency_ns[~np.isnan(latency_ns)])
-    if ranked.size == 0:
-        return np.ones(1), np.zeros(1)
-    at = np.unique(np.linspace(0, ranked.size - 1, min(ranked.size, _MOST_POINTS)).astype(int))
-    return np.maximum(ranked[at], 1.0), (at + 1) / ranked.size
-
-
 def tier_hit_ratio(results: Sequence[Result], ax: Axes) -> Axes:
     """Hits over lookups of each caching tier, a group of bars a tier, a bar a result."""
-    tiers = _caching_tiers(results)
-    width = 0.8 / max(1, len(results))
-    for nth, result in enumerate(results):
-        ratios = [result.summary.get(f"tier.{tier}.hit_ratio", 0.0) for tier in tiers]
-        at = np.arange(len(tiers)) + (nth - (len(results) - 1) / 2) * width
-        bars = ax.bar(at, ratios, width * 0.92, label=result.label, **bar_style(nth))
-        if len(results) * len(tiers) <= 8:
-            ax.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=2, fontsize=8)
-    ax.set_xticks(np.arange(len(tiers)), tiers)
-    ax.set(ylabel="hits / lookups of the tier", ylim=(0, 1))
-    ax.set_title("Hit ratio per tier")
-    return finished(ax, legend="below" if len(results) > 1 else None)
+    from sim.report import draw_chart
+
+    return draw_chart.draw(hierarchy_charts.tier_hit_ratio(results), ax, "below" if len(results) > 1 else None)
 
 
 def occupancy_over_time(result: Result, ax: Axes) -> Axes:
     """Share of each caching tier's capacity that holds blocks, over simulated time."""
-    capacities = result.manifest["capacity_bytes"]
-    scale, unit = _time_unit(result)
-    for nth, (tier, rows) in enumerate(_by_tier(result, "time_ns", "used_bytes")):
-        share = rows["used_bytes"] / capacities[tier]
-        ax.plot(rows["time_ns"] / scale, share, label=tier, **line_style(nth), markevery=every(share))
-    ax.set(xlabel=f"simulated time ({unit})", ylabel="bytes of blocks / capacity", ylim=(0, 1.05))
-    ax.set_title("Occupancy")
-    return finished(ax, legend="lower right")
+    from sim.report import draw_chart
+
+    return draw_chart.draw(hierarchy_charts.occupancy(result), ax, "lower right")
 
 
 def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
@@ -110,26 +83,20 @@ def fragmentation_over_time(result: Result, ax: Axes) -> Axes:
     scale, unit = _time_unit(result)
     most = 0.0
     shown = ("time_ns", "internal_fragmentation", "external_fragmentation")
-    for nth, (tier, rows) in enumerate(_by_tier(result, *shown)):
+    for nth, (tier, rows) in enumerate(hierarchy_charts.by_tier(result, *shown)):
         for kind, dashes in (("internal", "-"), ("external", "--")):
             values = rows[f"{kind}_fragmentation"]
             most = max(most, float(values.max(initial=0.0)))
             style = {**line_style(nth), "linestyle": dashes, "markerfacecolor": "white" if kind == "external" else None}
             time = rows["time_ns"] / scale
             ax.plot(time, values, color=style["color"], linewidth=0.6, alpha=0.3)
-            smooth = _running_mean(values)
+            smooth = hierarchy_charts.running_mean(values)
             ax.plot(time, smooth, label=f"{tier}, {kind}", **style, markevery=every(smooth))
     ax.set(xlabel=f"simulated time ({unit})", ylabel="share of bytes", ylim=(0, max(0.1, min(1.02, 1.1 * most))))
     ax.set_title("Fragmentation, running mean over samples (faint)")
     if most == 0.0:
         ax.text(0.5, 0.5, "none: every allocator wastes nothing here", ha="center", transform=ax.transAxes)
     return finished(ax, legend="below")
-
-
-def _running_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of the samples around each, a twentieth of all of them; fewer at the ends."""
-    window = np.ones(max(1, values.size // 20))
-    return np.convolve(values, window, "same") / np.convolve(np.ones(values.size), window, "same")
 
 
 def every(values) -> int:
@@ -174,27 +141,12 @@ def _bars_of(results: Sequence[Result], ax: Axes, metric: str, scale: float, lab
     ax.spines[["top", "right", "bottom"]].set_visible(False)
 
 
-_LATENCY_PARTS = (
-    ("queue_mean_ns", "queueing"),
-    ("device_mean_ns", "devices"),
-    ("link_mean_ns", "links"),
-    ("wait_mean_ns", "waiting for another's fetch"),
-)
-
-
 def _latency_parts(results: Sequence[Result], ax: Axes) -> None:
     """The mean latency of each result, cut into its parts."""
-    at, left = np.arange(len(results)), np.zeros(len(results))
-    for nth, (metric, label) in enumerate(_LATENCY_PARTS):
-        values = np.array([result.summary[metric] for result in results]) / 1e3
-        ax.barh(at, values, left=left, height=0.7, label=label, **bar_style(nth))
-        left += values
-    ax.set_yticks(at, [result.label for result in results])
-    ax.set_xlim(0, max(float(left.max()), 1e-6) * 1.05)
+    from sim.report import draw_chart
+
+    draw_chart.draw(hierarchy_charts.latency_parts(results), ax, None)
     ax.set_ylim(len(results) - 0.5, -0.5 - 0.22 * len(results))  # room for the legend above the first bar
-    ax.set(xlabel="mean latency (us)")
-    ax.set_title("Where the time goes")
-    finished(ax, legend=None)
     ax.legend(loc="upper center", ncols=4, fontsize=8, frameon=False, columnspacing=1.0, handlelength=1.5)
 
 
@@ -249,7 +201,7 @@ def _save_one(draw: Callable[[Axes], Axes], path: Path, title: str, legend_below
 
 
 _SIZE = (6.4, 4.2)  # inches, as all lengths here
-_MARGINS = {"left": 0.56, "right": 0.25, "top": 0.24, "bottom": 0.48}
+_MARGINS = {"left": 0.74, "right": 0.25, "top": 0.24, "bottom": 0.48}
 _LABELS_END = 0.2  # from the edge of the figure
 _LEGEND_COLUMNS, _LEGEND_ROW, _LEGEND_PADDING = 4, 0.17, 0.12
 
@@ -327,7 +279,7 @@ def line_style(nth: int) -> dict[str, Any]:
 def bar_style(nth: int) -> dict[str, Any]:
     return {
         "color": COLOURS[nth % len(COLOURS)],
-        "hatch": _HATCHES[nth % len(_HATCHES)],
+        "hatch": _HATCHES[(nth + nth // len(COLOURS)) % len(_HATCHES)],
         "edgecolor": "white",
         "linewidth": 0.5,
     }
@@ -351,19 +303,6 @@ def finished(ax: Axes, legend: str | None) -> Axes:
     elif legend is not None:
         ax.legend(loc=legend, fontsize=8, framealpha=0.9)
     return ax
-
-
-def _caching_tiers(results: Sequence[Result]) -> list[str]:
-    """Caching tiers of all results, each once, in order of first appearance."""
-    return list(dict.fromkeys(tier for result in results for tier in result.tier_names[:-1]))
-
-
-def _by_tier(result: Result, *names: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """(tier, these columns of its samples in order of time), fastest tier first."""
-    tier, columns = result.column("tiers", "tier"), {name: result.column("tiers", name) for name in names}
-    for name in result.tier_names[:-1]:
-        rows = tier.codes == tier.names.index(name)
-        yield name, {column: values[rows] for column, values in columns.items()}
 
 
 def _time_unit(result: Result) -> tuple[float, str]:

@@ -211,7 +211,7 @@ def over_time(result: Result, what: str, part: str) -> Chart:
     still = [name for name in told if name not in moving]
     peaks = {name: float(rate.max()) for name, (_, rate) in moving.items()}
     most = max(peaks, key=peaks.__getitem__) if peaks else None
-    peak = f"; the most is {charts.written(peaks[most], kind)}, of {most}" if most else ""
+    peak = f"; the most is {charts.written(peaks[most], kind)}, of {most}" if most else ": nothing at any time"
     notes = [f"Nothing all the time, and not drawn: {', '.join(still)}."] if still and moving else []
     notes += [_COUNTED_AT_ONCE] if what == "busy" and most and peaks[most] > 1 else []
     return Chart(

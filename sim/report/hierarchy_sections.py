@@ -85,7 +85,7 @@ def sections(compared: Sequence[Result], detailed: Sequence[Result], most_points
             "fragmentation",
             "Fragmentation",
             _parts_table("tier", compared, _FRAGMENTATION, "Occupancy and fragmentation"),
-            *each(detailed, _fragmentation),
+            *each(detailed, lambda result: (drawn.fragmentation_over_time(result),)),
             Words(("Addresses are not recorded by runs of hierarchies; `alloc` draws a map of them.",)),
         ),
         *section("cost", "Cost and energy", tables.of_metrics("Cost and energy", "run", compared, _COSTS)),
@@ -95,11 +95,6 @@ def sections(compared: Sequence[Result], detailed: Sequence[Result], most_points
 def _over_time(result: Result) -> tuple[Any, ...]:
     rates = (drawn.over_time(result, what, "tier") for what in ("bandwidth", "busy", "queue"))
     return (drawn.occupancy(result), drawn.hit_ratio_over_time(result), *rates)
-
-
-def _fragmentation(result: Result) -> tuple[Any, ...]:
-    chart = drawn.fragmentation_over_time(result)
-    return (chart,) if chart.rows else (Words((chart.summary,)),)
 
 
 def _links(compared: Sequence[Result], detailed: Sequence[Result]) -> list[Any]:

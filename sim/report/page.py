@@ -146,9 +146,7 @@ def _chart(chart: Chart) -> str:
     name = _escaped(chart.name)
     several = chart.panels is not None
     panels = "".join(
-        f'<div class="panel">{f"<h5>{_escaped(title)}</h5>" if several else ""}<div class="chart" '
-        f'data-chart="{name}" data-panel="{nth}"></div></div>'
-        for nth, title in enumerate(chart.names(chart.panels) if several else [""])
+        _panel(name, title, nth) for nth, title in enumerate(chart.names(chart.panels) if several else [""])
     )
     notes = "".join(f'<p class="note">{_escaped(note)}</p>' for note in chart.notes)
     return (
@@ -162,6 +160,11 @@ def _chart(chart: Chart) -> str:
         f'<div class="scroll" role="region" aria-label="Data: {_escaped(chart.title)}" tabindex="0"></div></details>'
         f"</figure>"
     )
+
+
+def _panel(name: str, title: str, nth: int) -> str:
+    heading = f'<p class="panel-title">{_escaped(title)}</p>' if title else ""
+    return f'<div class="panel">{heading}<div class="chart" data-chart="{name}" data-panel="{nth}"></div></div>'
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------
@@ -201,8 +204,7 @@ def _fold(fold: Fold) -> str:
 
 
 def _group(group: Group) -> str:
-    shown = tuple(part for part in group.parts if not isinstance(part, Chart) or part.rows)
-    return f"<h3>{_escaped(group.title)}</h3>{_parts(shown)}"
+    return f"<h3>{_escaped(group.title)}</h3>{_parts(group.parts)}"
 
 
 def _table(table: Table) -> str:

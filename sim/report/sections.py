@@ -71,19 +71,26 @@ def each(results: Sequence[Any], parts_of: Callable[[Any], Sequence[Any]]) -> tu
 
 
 def section(name: str, title: str, *parts: Any) -> list[Section]:
-    """A section of those parts that show something; none where none does."""
-    shown = tuple(part for part in parts if not _is_empty(part))
+    """A section of those parts that show something, a chart of nothing by its sentence; none where none does."""
+    shown = _shown(parts)
     return [Section(name, title, shown)] if shown else []
 
 
-def _is_empty(part: Any) -> bool:
-    if part is None:
-        return True
-    if isinstance(part, Chart):
-        return part.rows == 0
-    if isinstance(part, Group):
-        return all(_is_empty(one) for one in part.parts)
-    return not (part.rows if isinstance(part, Table) else part.lines if isinstance(part, Words) else part.text)
+def _shown(parts: Sequence[Any]) -> tuple[Any, ...]:
+    made: list[Any] = []
+    for part in parts:
+        if isinstance(part, Chart):
+            made.append(part if part.rows else Words((f"{part.title}: {part.summary}",)))
+        elif isinstance(part, Group):
+            inner = _shown(part.parts)
+            made += [Group(part.title, inner)] if inner else []
+        elif part is not None and _says_something(part):
+            made.append(part)
+    return tuple(made)
+
+
+def _says_something(part: Table | Words | Fold) -> bool:
+    return bool(part.rows if isinstance(part, Table) else part.lines if isinstance(part, Words) else part.text)
 
 
 def charts_of(sections: Sequence[Section]) -> Iterator[Chart]:

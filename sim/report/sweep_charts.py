@@ -10,6 +10,7 @@ import numpy as np
 
 from sim import metrics, units
 from sim.errors import InputError
+from sim.pareto import Limit, non_dominated
 from sim.report import charts
 from sim.report.cells import Shown, column_of
 from sim.report.charts import Axis, Chart, joined
@@ -153,46 +154,51 @@ _READERS = (
 )
 
 
-def pareto(means: pandas.DataFrame, first: Shown, second: Shown) -> Chart:
-    """Each setting's place by two metrics, and which of them no other one beats in both."""
-    told = means[means[first.metric].notna() & means[second.metric].notna()]
-    values = np.column_stack([told[one.metric].to_numpy(float) for one in (first, second)])
-    signs = np.array([-1.0 if one.better == metrics.HIGHER else 1.0 for one in (first, second)])
-    front = on_front(values * signs)
+def pareto(
+    means: pandas.DataFrame,
+    first: Shown,
+    second: Shown,
+    objectives: Sequence[Shown] = (),
+    limits: Sequence[Limit] = (),
+) -> Chart:
+    """Each setting's place by two metrics, and which of them no other one within the limits is better than in all
+    objectives, by default these two.
+    """
+    objectives = objectives or (first, second)
+    wanted = [first, second, *objectives]
+    told = means[means[[*dict.fromkeys(one.metric for one in wanted)]].notna().all(axis=1)]
+    within = np.ones(len(told), bool)
+    for limit in limits:
+        within &= (limit.excess(told[limit.metric].to_numpy(float)) <= 0).astype(bool)
+    costs = [told[one.metric].to_numpy(float) * (-1.0 if one.better == metrics.HIGHER else 1.0) for one in objectives]
+    front = np.zeros(len(told), bool)
+    front[within] = non_dominated(np.column_stack(costs)[within])
     labels = told["label"].to_numpy(str)
     named = ", ".join(labels[front][:4]) + (" and others" if front.sum() > 4 else "")
     written = front & (front.sum() <= _MOST_NAMED)
+    place = np.where(front, "on the front", np.where(within, "beaten", "beyond a limit"))
     order = np.argsort(~front, kind="stable")
+    nouns = " and ".join(dict.fromkeys(one.noun for one in objectives))
+    x, y = (told[one.metric].to_numpy(float)[order] for one in (second, first))
     return Chart(
         name=f"pareto_{first.metric}_{second.metric}".replace(".", "_"),
         title=f"{first.noun[0].upper()}{first.noun[1:]} against {second.noun}",
-        summary=f"No other setting is better on both than {named} ({front.sum()} of {front.size}).",
+        summary=f"On the front, which no other setting is better than in {nouns}: {named or 'none'} "
+        f"({front.sum()} of {front.size}).",
         mark=charts.POINTS,
-        x=_axis_of(second, values[:, 1], _spans(values[:, 1])),
-        y=_axis_of(first, values[:, 0], _spans(values[:, 0])),
+        x=_axis_of(second, x, _spans(x)),
+        y=_axis_of(first, y, _spans(y)),
         data={
             "setting": labels[order],
-            first.metric: values[order, 0],
-            second.metric: values[order, 1],
-            "place": np.where(front, "not beaten", "beaten on both")[order],
+            first.metric: y,
+            second.metric: x,
+            "place": place[order],
             "label": np.where(written, labels, "")[order],
         },
         series="place",
         text="label",
         also=("setting",),
     )
-
-
-def on_front(losses: np.ndarray) -> np.ndarray:
-    """bool[n] which rows of losses (n, m) no other row is below in one and not above in the others."""
-    order = np.lexsort(losses.T[::-1])
-    front = np.zeros(len(losses), bool)
-    kept: list[np.ndarray] = []
-    for at in order:  # whoever is beaten is beaten by one that came before
-        if not any((one <= losses[at]).all() and (one < losses[at]).any() for one in kept):
-            kept.append(losses[at])
-            front[at] = True
-    return front
 
 
 def hit_ratio_by_capacity(results: ResultSet) -> list[Chart]:

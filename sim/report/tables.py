@@ -14,6 +14,8 @@ from sim.report.sections import Cell, Table
 if TYPE_CHECKING:
     import pandas
 
+    from sim.metrics import Metric
+
 _KINDS = (  # by the multiples in which a column is shown
     (cells.TIMES, charts.TIME),
     (cells.SIZES, charts.BYTES),
@@ -25,6 +27,18 @@ _KINDS = (  # by the multiples in which a column is shown
 def kind_of(shown: Shown) -> str:
     """What kind of axis shows this column."""
     return next((kind for scales, kind in _KINDS if shown.scales is scales), charts.NUMBER)
+
+
+_SCALES = {"ns": cells.TIMES, "B": cells.SIZES, "1/s": cells.RATES}
+
+
+def shown(metric: Metric, name: str | None = None) -> Shown:
+    """A column of any metric; name: that of the summary, where the metric is of a family."""
+    name = name or metric.name
+    words = name.removesuffix("_ns").removesuffix("_bytes").replace("_", " ")
+    is_share = metric.unit == "1" and words.endswith(("ratio", "share", "utilisation", "fragmentation"))
+    scales = cells.SHARE if is_share else _SCALES.get(metric.unit, {"" if metric.unit == "1" else metric.unit: 1.0})
+    return Shown(words, name, scales, words, metric.better)
 
 
 def columns_of(means: pandas.DataFrame, shown: Sequence[Shown], fewest: str | None = None) -> list[Column]:

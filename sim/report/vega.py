@@ -20,6 +20,7 @@ _DASHES = [[1, 0], [6, 3], [8, 3, 2, 3], [2, 2], [10, 3], [5, 2, 1, 2, 1, 2]]  #
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 _FEW_POINTS = 40  # of a curve, each of which gets a mark that is seen
 _ROOM_ABOVE = 1.04  # the most of an axis that begins where it is told to
+_OVERLAP = 1.03  # of cells, between which the ground would shine through
 _NEUTRAL = "currentColor"
 _SCALES = {  # what one of each unit is, largest first
     charts.TIME: ((1e9, " s"), (1e6, " ms"), (1e3, " us"), (1.0, " ns")),
@@ -67,7 +68,7 @@ def _transforms(chart: Chart) -> list[dict[str, Any]]:
         steps = ((chart.x, "x", chart.x_step), (chart.y, "y", chart.y_step))
         for axis, name, step in steps:
             scale, _ = charts.unit_of(chart, axis)
-            made.append({"calculate": f"datum.{name} + {step / scale!r}", "as": f"{name}2"})
+            made.append({"calculate": f"datum.{name} + {_OVERLAP * step / scale!r}", "as": f"{name}2"})
     for axis in chart.axes:
         if axis.kind != charts.NAMES:
             at = field(chart, axis.column)
@@ -176,7 +177,7 @@ def _tooltip(chart: Chart) -> list[dict[str, str]]:
     shown += [{"field": field(chart, name), "title": name} for name in chart.also]
     for axis in chart.axes:
         at = field(chart, axis.column)
-        shown.append({"field": at if axis.kind == charts.NAMES else f"{at}_text", "title": axis.title or "of"})
+        shown.append({"field": at if axis.kind == charts.NAMES else f"{at}_text", "title": axis.title or axis.column})
     return [{**one, "type": "nominal"} for one in shown]
 
 
@@ -297,8 +298,8 @@ def _heat(chart: Chart) -> list[dict[str, Any]]:
     colour = {"field": at, "type": "quantitative", "scale": scale, "legend": legend}
     place = {"x": _axis(chart, chart.x, "x"), "y": _axis(chart, chart.y, "y")}
     place |= {"x2": {"field": "x2"}, "y2": {"field": "y2"}}
-    told = {**place, "color": colour, "stroke": {**colour, "legend": None}, "tooltip": _tooltip(chart)}
-    return [{"params": _zoom(chart), "mark": _mark("rect", strokeWidth=0.8), "encoding": told}]
+    told = {**place, "color": colour, "tooltip": _tooltip(chart)}
+    return [{"params": _zoom(chart), "mark": _mark("rect"), "encoding": told}]
 
 
 _LAYERS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ import numpy as np
 
 from sim import metrics
 from sim.errors import InputError
+from sim.pareto import Limit
 from sim.report import charts, sweep_charts, tables
 from sim.report.cells import Shown, best_on_what, column_of
 from sim.report.charts import Axis, Chart
@@ -175,7 +177,7 @@ def _families(results: ResultSet) -> list[_Family]:
 def _family(name: str, own: ResultSet) -> _Family:
     kind, runs = own.runs[0].kind, own.runs
     shown = kind.columns()
-    wanted = [one.metric for one in shown] + [one for one in (*kind.trade, kind.fewest, *_objectives(own)) if one]
+    wanted = [one.metric for one in shown] + [one for one in (*kind.trade, kind.fewest, *_of_study(own)) if one]
     means = own.over_seeds(list(dict.fromkeys(wanted)))
     means["label"] = _distinct(means, own.fields)
     return _Family(kind, name, own, _told_apart(runs), shown, means)
@@ -416,32 +418,35 @@ def _plain(value: Any) -> Any:
 
 
 def _trades(family: _Family) -> list[Chart]:
-    """Settings by two metrics: those that a study asks for, or the two of the kind's trade."""
+    """Settings by two metrics: each pair of what a study asks for, or the two of the kind's trade."""
     known = {shown.metric: shown for shown in family.shown}
-    wanted = [name for name in _objectives(family.set) if name in family.means] or list(family.kind.trade)
-    pairs = [(one, other) for at, one in enumerate(wanted) for other in wanted[at + 1 :]]
+    study = _study(family.set)
+    asked = dict(study.get("objectives") or dict.fromkeys(family.kind.trade, ""))
+    limits = [Limit(**one) for one in study.get("limits") or ()]
+    objectives = [
+        dataclasses.replace(shown, better=asked[name] or shown.better)
+        for name in asked
+        if (shown := known.get(name) or tables.shown(family.kind.declaration(name), name))
+    ]
     means = family.means
     if family.kind.fewest is not None:
         means = means[means[family.kind.fewest] == means[family.kind.fewest].min()]
     return [
-        sweep_charts.pareto(means, *(known.get(name) or _shown(family.kind, name) for name in pair))
-        for pair in pairs
-        if len(means) > 2 and all(sweep_charts.varied(means, name) for name in pair)
+        sweep_charts.pareto(means, one, other, objectives, limits)
+        for one, other in itertools.combinations(objectives, 2)
+        if len(means) > 2 and all(sweep_charts.varied(means, shown.metric) for shown in (one, other))
     ]
 
 
-def _shown(kind: ScenarioKind, metric: str) -> Shown:
-    from sim.report.cells import COUNTS, TIMES
-
-    told = kind.declaration(metric)
-    return Shown(metric, metric, TIMES if told.unit == "ns" else COUNTS, metric, told.better)
+def _study(results: ResultSet) -> Mapping[str, Any]:
+    """What the study among what was loaded asks for; nothing where there is none."""
+    return next((one["study"] for one in results.manifests if isinstance(one.get("study"), dict)), {})
 
 
-def _objectives(results: ResultSet) -> list[str]:
-    """Metrics that studies among the results were to make best, as their manifests name them."""
-    studies = [manifest["study"] for manifest in results.manifests if isinstance(manifest.get("study"), dict)]
-    told = [objective for study in studies for objective in study.get("objectives") or ()]
-    return list(dict.fromkeys(one["metric"] for one in told if isinstance(one, dict) and "metric" in one))
+def _of_study(results: ResultSet) -> list[str]:
+    """Metrics that a study asks for, or limits."""
+    study = _study(results)
+    return [*(study.get("objectives") or {}), *(one["metric"] for one in study.get("limits") or ())]
 
 
 def _misses(family: _Family) -> list[Chart]:
@@ -478,8 +483,9 @@ def _inputs(manifests: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     for manifest in manifests:
         say("Format", manifest["format"])
         for name in ("profile", "trace"):
-            if name in manifest:
-                say(name.capitalize(), f"{manifest[name]['name']} ({manifest[name].get('digest', '')[:12]})")
+            if isinstance(manifest.get(name), dict):
+                digest = manifest[name].get("digest")
+                say(name.capitalize(), f"{manifest[name].get('name')} ({str(digest)[:12] if digest else 'no digest'})")
         for name, value in manifest.get("facts", {}).items():
             if isinstance(value, str | int | float):
                 say(name, str(value)[:80])

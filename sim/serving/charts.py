@@ -274,7 +274,7 @@ def bandwidth_over_time(result: ServingResult, part: str) -> Chart:
                 of = name.removeprefix(start).replace(".", " ")
                 parts.append({"part": np.repeat(of, at.size), "time_ns": at, "bytes_per_s": per_s})
     peak = max(((float(one["bytes_per_s"].max()), one["part"][0]) for one in parts), default=(0.0, ""))
-    most = f"; the most is {charts.written(peak[0], charts.BANDWIDTH)}, of {peak[1]}" if parts else ""
+    most = f"; the most is {charts.written(peak[0], charts.BANDWIDTH)}, of {peak[1]}" if parts else ": none"
     return Chart(
         name=f"bandwidth_of_{noun}",
         title=f"Bandwidth of {noun}",

@@ -65,13 +65,13 @@ class ServingKind(ScenarioKind):
 
     def digests(self, scenario: ServingScenario) -> dict[str, str]:
         from sim.cost.calibration import load_calibration, load_gpu
-        from sim.input_digests import of_content, of_plugins, of_profile, of_workload
+        from sim.input_digests import of_content, of_profile, of_workload
         from sim.llm.models import load_model
         from sim.profile import load_profile
 
         return {
             **of_profile(load_profile(scenario.system, scenario.profile_overrides)),
-            **of_plugins(scenario.plugins()),
+            **scenario.policy_digests(),
             **of_workload(scenario.workload),
             **of_content("model", load_model(scenario.model)),
             **of_content("gpu", load_gpu(scenario.gpu)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,7 +76,7 @@ class Study:
 
     def allows(self, values: Mapping[str, Any]) -> bool:
         """Whether the constraints between fields hold of these values. Raises InputError where they cannot be told."""
-        return allows(self.where, values, self.document)
+        return allows(self.where, {**self.set, **values}, self.document)
 
 
 def load_study(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Study:
@@ -86,12 +86,13 @@ def load_study(name_or_path: str | Path, overrides: Mapping[str, Any] | None = N
     InputErrors that list everything wrong.
     """
     document = read_document(locate(name_or_path))
+    document = replace(document, said_as={("set", name): f"--set {name}" for name in overrides or {}})
     spec, errors = validate(_StudySpec, document)
     raise_if_any(errors)
     for name in {**spec.set, **(overrides or {})}:
         if name in spec.fields:
             errors.append(document.error("a field that varies is also set:", ("fields", name), value=name))
-    where, faults = constraints_of(document, spec.where, spec.fields)
+    where, faults = constraints_of(document, spec.where, {**spec.set, **(overrides or {}), **spec.fields})
     raise_if_any([*errors, *faults])
     scenario = beside_absolute(document, spec.scenario)
     kind = kind_of_scenario(scenario, document)

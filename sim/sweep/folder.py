@@ -144,6 +144,6 @@ def _differences(file: Path, what: str, was: Mapping[str, Any], now: Mapping[str
         for key in [key for key in {**old, **new} if old.get(key) != new.get(key)][:_MOST_TOLD]:
             expected = f"{old[key]!r} as it was begun, or another --out" if key in old else "none, or another --out"
             errors.append(InputError(f"{noun}:", file=file, field=key, value=new.get(key), expected=expected))
-    if not errors and was.get("points") != json.loads(json.dumps(now["points"])):
+    if not errors and "points" in now and was.get("points") != json.loads(json.dumps(now["points"])):
         errors.append(InputError("the points have changed", file=file, expected="another --out"))
     return errors

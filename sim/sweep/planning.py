@@ -15,7 +15,7 @@ from sim.scenario_kind import ScenarioKind
 from sim.sweep.constraints import Constraint
 from sim.sweep.sampling import Combination, combinations
 from sim.sweep.spec import SEED, Sweep
-from sim.yaml_document import Document
+from sim.yaml_document import Document, Location
 
 _MOST_ERRORS = 20
 _LARGEST_SEED = 2**31 - 1
@@ -58,7 +58,7 @@ def plan_of(sweep: Sweep) -> Plan:
     with files_stay():
         kind = kind_of_scenario(sweep.scenario, sweep.document)
         wanted = combinations(sweep.fields, sweep.sample)
-        allowed = [values for values in wanted if allows(sweep.where, values, sweep.document)]
+        allowed = [values for values in wanted if allows(sweep.where, {**sweep.set, **values}, sweep.document)]
         if not allowed:
             at = ("where",)
             raise sweep.document.error("the constraints allow none of the combinations:", at, value=len(wanted))
@@ -94,19 +94,23 @@ def placed(document: Document, error: InputError, fixed: Mapping[str, Any], valu
         return error
     for section, said in (("fields", values), ("set", fixed)):
         for name in said:
-            if name in (error.field, error.value):
-                return _at(document, error, (section, name), said[name])
-            if name == f"overrides.{error.field}" or name == f"overrides.{error.value}":
-                return _at(document, error, (section, name), said[name])
+            inner = name.removeprefix("overrides.")  # as a profile calls its fields
+            if error.field in (name, inner):
+                return _at(document, error, _place_of(document, (section, name), said[name]), said[name])
+            if error.has_value and error.value in (name, inner):
+                return _at(document, error, (section, name), name)
     return error
 
 
-def _at(document: Document, error: InputError, at: tuple[str, str], value: object) -> InputError:
+def _place_of(document: Document, at: Location, value: object) -> Location:
+    """Of a value, its own in the list of the field's values."""
     node = document.data.get(at[0], {}).get(at[1])
-    if isinstance(node, list) and value in node:
-        at = (*at, node.index(value))
-    shown = {"value": error.value} if error.has_value else {"value": value}
-    return document.error(error.problem, at, expected=error.expected, candidates=error.candidates, **shown)
+    return (*at, node.index(value)) if isinstance(node, list) and value in node else at
+
+
+def _at(document: Document, error: InputError, at: Location, otherwise: object) -> InputError:
+    value = error.value if error.has_value else otherwise
+    return document.error(error.problem, at, value=value, expected=error.expected, candidates=error.candidates)
 
 
 def kind_of_scenario(scenario: str, document: Document) -> ScenarioKind:

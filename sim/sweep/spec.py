@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,6 +72,7 @@ def load_sweep(name_or_path: str | Path, overrides: Mapping[str, Any] | None = N
     overrides: of every point, over what the file's `set` says. Raises InputErrors that list everything wrong.
     """
     document = read_document(locate(name_or_path))
+    document = replace(document, said_as={("set", name): f"--set {name}" for name in overrides or {}})
     sweep, errors = _sweep_of(document, overrides or {})
     raise_if_any(errors)
     return sweep
@@ -180,7 +181,7 @@ def _sweep_of(document: Document, overrides: Mapping[str, Any]) -> tuple[Sweep |
     if spec is None:
         return None, errors
     errors += _agreement_errors(document, spec, overrides)
-    where, faults = constraints_of(document, spec.where, spec.fields)
+    where, faults = constraints_of(document, spec.where, {**spec.set, **overrides, **spec.fields})
     errors += faults
     return Sweep(
         name=spec.name,

@@ -15,7 +15,9 @@ from sim.timeline.trace_file import TraceFile, written
 
 
 class Drawn(NamedTuple):
-    """What was written. kinds: by kind, how many there are in the window, how many are drawn, and which (a phrase)."""
+    """What was written. kinds: by kind, how many were to choose from (in_picture), of how many in the window one of
+    these is (read_every), how many are drawn, and of how many in the window one of those is, but for the slowest.
+    """
 
     events: int
     kinds: dict[str, dict[str, Any]]
@@ -46,8 +48,10 @@ def _told_of(picture: Picture, kind: str, sample: Sample) -> dict[str, Any]:
     for one in numbers:
         there[one] = True
     drawn = int(np.count_nonzero(there & sample.kept))
-    every = sample.every * picture.every.get(kind, 1)
-    return {"in_picture": int(there.sum()), "drawn": drawn, "every": every, "slowest": sample.slowest}
+    read_every = picture.every.get(kind, 1)
+    every = sample.every * read_every
+    read = {"in_picture": int(there.sum()), "read_every": read_every}
+    return {**read, "drawn": drawn, "every": every, "slowest": sample.slowest}
 
 
 def _draw_events(trace: TraceFile, process: int, events: Events, sample: Sample, phrase: str) -> None:

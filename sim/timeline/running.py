@@ -68,8 +68,8 @@ def _check(path: Path, window: Window, most: int) -> None:
         raise InputError("--from after --to:", value=value, expected=f"at most {format_time(window.to_ns, 6)}")
     if most < FEWEST:
         raise InputError("too few events: --most", value=most, expected=f"at least {FEWEST}")
-    if path.is_dir():
-        raise InputError("a folder stands where the timeline is to be:", file=path, expected="a file, such as a.json")
+    if path.exists() and not path.is_file():
+        raise InputError("what stands where the timeline is to be is no file", file=path, expected="such as a.json")
 
 
 def _picture(
