@@ -20,6 +20,7 @@
 # it, and compares it on a recorded trace.
 
 # %%
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -31,6 +32,7 @@ import pandas as pd
 import sim
 
 folder = tempfile.TemporaryDirectory()  # for the policy's file
+os.chdir(folder.name)
 sys.path.insert(0, folder.name)
 
 # %% [markdown]
@@ -43,7 +45,7 @@ sys.path.insert(0, folder.name)
 # defined in a cell is compiled again and again.
 
 # %%
-# %%writefile {folder.name}/midpoint.py
+# %%writefile midpoint.py
 from typing import NamedTuple
 
 import numpy as np

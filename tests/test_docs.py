@@ -111,7 +111,7 @@ def commands(page):
     text = text_of(page)
     found = [line for block in re.findall(r"(?s)```sh\n(.*?)```", text) for line in in_block(block)]
     rest = re.sub(r"(?ms)^```.*?^```$", "", text)
-    found += re.findall(rf"(?m)(?:`|^ {{4,}}){PROGRAM} ([a-z][^`\n#|]*)", rest)
+    found += re.findall(rf"(?m)(?:`|^ {{4,}}){PROGRAM} (?!result \d)([a-z][^`\n#|]*)", rest)  # that is a format's name
     return [shlex.split(line) for line in found]
 
 
