@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sim.commands import output
 from sim.commands.output import Answer
 from sim.errors import InputError
+from sim.written_files import make_folder, write_text
 
 if TYPE_CHECKING:
     from sim.cost.fitting import Errors
@@ -38,8 +39,8 @@ def calibrate(files: list[str], device: str | None, model: str | None, apply: st
         raise InputError("a calibration is a YAML file:", value=str(target), expected="--out NAME.yaml")
     source = ", ".join(Path(file).name for file in files)
     fit = fitting.fit(timings, gpu, target.stem, source)
-    output.make_folder(target.parent)
-    output.write_text(target, calibrations.written(fit.calibration))
+    make_folder(target.parent)
+    write_text(target, calibrations.written(fit.calibration))
     return _answer(gpu.name, timings.models, fit.errors, fit.left_out, target)
 
 

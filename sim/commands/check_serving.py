@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sim.commands import output
 from sim.commands.output import Answer
+from sim.written_files import make_folder
 
 if TYPE_CHECKING:
     from sim.serving.checking import Check
@@ -25,7 +26,7 @@ def check(
     from sim.serving.measured import load_measured
 
     if figure is not None:
-        output.make_folder(Path(figure).absolute().parent)
+        make_folder(Path(figure).absolute().parent)
     name = known_model(load_measured(folder).model) if model is None else model
     with output.live() as view:
         progress = view.begin(f"check-serving {Path(folder).name}") if view else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sim.commands import output
 from sim.commands.output import Answer
+from sim.written_files import make_folder, write_text
 
 if TYPE_CHECKING:
     from sim.curves import Point
@@ -37,7 +38,7 @@ def mrc(
     asked = [size.strip() for size in (sizes or "").split(",") if size.strip()]
     folder = Path(out) if out is not None else Path("results") / f"{Path(trace).stem}-mrc" if writes else None
     if folder is not None:
-        output.make_folder(folder)
+        make_folder(folder)
     settings = {"ignore_object_size": ignore_object_size, "reader": reader, "seed": seed}
     with output.progress(f"mrc {trace}", "replays") as progress:
         curves = miss_ratio_curves(
@@ -86,5 +87,5 @@ def _save(curves: list[Point], exact: list[Point], folder: Path) -> None:
     for name, points in (("mrc", curves), ("mrc_exact", exact)):
         if points:
             lines = [header, *(",".join(map(str, asdict(point).values())) for point in points)]
-            output.write_text(folder / f"{name}.csv", "\n".join(lines) + "\n")
+            write_text(folder / f"{name}.csv", "\n".join(lines) + "\n")
     save_curves(curves, exact, folder / "mrc.png")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.errors import InputError
@@ -173,24 +172,3 @@ def progress(what: str, parts: str = "requests") -> Iterator[Callable[[int, int]
             return
         take = view.begin(what)
         yield lambda done, total: take(lambda: Look(done, total, parts))
-
-
-def make_folder(folder: Path) -> Path:
-    """The folder, made where it is not there. Raises InputError where it cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write results: {error.strerror}", file=folder) from error
-    return folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """The whole file or none. Raises InputError where it cannot be written."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write results: {error.strerror}", file=path) from error
-    finally:
-        unfinished.unlink(missing_ok=True)

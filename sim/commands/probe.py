@@ -11,6 +11,7 @@ from sim import units
 from sim.commands import operations, output
 from sim.commands.output import Answer
 from sim.errors import InputError
+from sim.written_files import make_folder, write_text
 
 if TYPE_CHECKING:
     from sim.probing import Interference, Reading, Requester
@@ -57,7 +58,7 @@ def probe(
         readings = drive(loads, changes, progress)
     folder = _folder(device, asked["pattern"], out, writes and len(loads) > 1)
     if folder is not None:
-        _save(device, readings, output.make_folder(folder))
+        _save(device, readings, make_folder(folder))
     points = [_document(one) for one in readings]
     notes = [] if folder is None else [f"curve and figure: {folder}"]
     rows = [_flat(point) | dict.fromkeys(_ROW_RATIOS) | point["row_ratios"] for point in points]
@@ -261,7 +262,7 @@ def _save(device: str, readings: list[Reading], folder: Path) -> None:
     for document in map(_document, readings):
         written = {f"write_{name}": value for name, value in document["write_latency_ns"].items()}
         rows.append({**document, **document["latency_ns"], **written})
-    output.write_text(folder / "probe.csv", _csv(names, rows))
+    write_text(folder / "probe.csv", _csv(names, rows))
     save_probe(Path(device).stem, readings, folder / "probe.png")
 
 
@@ -293,7 +294,7 @@ def _together(device: str, found: Interference, out: str | None) -> Answer:
             }
             for document in documents
         ]
-        output.write_text(output.make_folder(Path(out)) / "requesters.csv", _csv(names, flat))
+        write_text(make_folder(Path(out)) / "requesters.csv", _csv(names, flat))
     shown = [_requester_row(nth, one) for nth, one in enumerate(found.requesters, 1)]
     return Answer(
         {"device": device, "requesters": documents, "together": together},

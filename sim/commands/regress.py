@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sim.commands import output
 from sim.commands.output import Answer
 from sim.errors import InputError
+from sim.written_files import write_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +43,7 @@ def regress(
     found = [one for each in baselines for one in judging.judged(each, before[each.file], runs)]
     for place, made in ((junit, reports.junit), (markdown, reports.markdown)):
         if place is not None:
-            output.write_text(Path(place), made(found))
+            write_text(Path(place), made(found))
     if update:
         return _updated(baselines, before, runs), 0
     return _answer(found), _exit_code(found)
@@ -143,7 +144,7 @@ def _updated(baselines: Sequence[Baseline], before: Mapping[Path, Records], runs
     after = {one.file: judging.recording(one, runs) for one in baselines}
     texts = {recorded.place_of(file): recorded.written(records) for file, records in after.items()}
     for place, text in texts.items():
-        output.write_text(place, text)
+        write_text(place, text)
     rows = [row for one in baselines for row in _moves(one, before[one.file], after[one.file])]
     notes = [f"recorded: {place}" for place in texts]
     return Answer({"recorded": list(map(str, texts)), "changes": rows}, rows, lambda: _moves_text(rows), notes)

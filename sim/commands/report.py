@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.commands import output
+from sim.written_files import make_folder, write_text
 
 if TYPE_CHECKING:
     from sim.report.whole import Report
@@ -25,9 +26,9 @@ def report(
     results = load_results(*folders)
     made = report_of(results, title)
     text = page(made, __version__)
-    output.make_folder(place.parent)
+    make_folder(place.parent)
     saved = _save_figures(made, Path(figures)) if figures is not None else []
-    output.write_text(place, text)
+    write_text(place, text)
     notes = [f"report: {place}"] + ([f"figures: {figures}, {len(saved)} files"] if figures is not None else [])
     if show and not _opened(place):
         notes.append("no browser could be started; open the file in one")
@@ -55,7 +56,7 @@ def _save_figures(made: Report, folder: Path) -> list[Path]:
     from sim.report.save_charts import save_charts
     from sim.report.sections import charts_of
 
-    return save_charts(charts_of(made.sections), output.make_folder(folder))
+    return save_charts(charts_of(made.sections), make_folder(folder))
 
 
 def _opened(place: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sim.commands import output
 from sim.commands.options import reader_options
 from sim.commands.output import Answer
+from sim.written_files import make_folder, write_text
 
 if TYPE_CHECKING:
     from sim.trace_statistics import Statistics
@@ -19,7 +20,7 @@ def trace_stats(trace: str, reader: str | None, options: list[str] | None, out: 
     from sim.trace_loading import load_trace
     from sim.trace_statistics import trace_statistics
 
-    folder = None if out is None else output.make_folder(Path(out))
+    folder = None if out is None else make_folder(Path(out))
     needs = {"arrival_ns", "size_bytes", "op", "tenant"}
     chosen = reader_options(options)
     with load_trace(trace, reader, chosen, needs) as loaded, output.progress(f"trace-stats {trace}") as progress:
@@ -41,8 +42,8 @@ def _save(statistics, folder: Path) -> None:
 
     for name, table in statistics.tables.items():
         lines = [",".join(table), *(",".join(map(str, row)) for row in zip(*map(list, table.values()), strict=True))]
-        output.write_text(folder / f"{name}.csv", "\n".join(lines) + "\n")
-    output.write_text(folder / "summary.json", json.dumps(statistics.summary, indent=2) + "\n")
+        write_text(folder / f"{name}.csv", "\n".join(lines) + "\n")
+    write_text(folder / "summary.json", json.dumps(statistics.summary, indent=2) + "\n")
     save_trace_figures(statistics, folder)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sim.commands.output import write_text
 from sim.report import charts, figures
 from sim.report.charts import Chart
 from sim.report.draw_chart import draw_panels
+from sim.written_files import write_text
 
 _WIDTH, _HEIGHT, _PER_BAR = 6.8, 4.2, 0.32  # inches
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from sim import result_files, scenario_kind
-from sim.commands import output
 from sim.errors import InputError
 from sim.remembering import files_stay
 from sim.result_set import ERROR_SUFFIX, POINTS_FORMATS, RUNS, ResultSet, label_of, load_results, short_names
@@ -24,6 +23,7 @@ from sim.sweep.planning import Point
 from sim.sweep.running import Progress, run_points
 from sim.sweep.sweeping import SUMMARY, summary_csv
 from sim.sweep.work import Outcome, cannot_write, error_lines, write_error
+from sim.written_files import write_text
 
 STUDY_FORMAT = POINTS_FORMATS[1]
 _DIGITS = 4
@@ -62,7 +62,7 @@ def run_study(
                 kept.now_of(points)
         kept.remove_shared()
         results = load_results(folder)
-        output.write_text(folder / SUMMARY, summary_csv(results))
+        write_text(folder / SUMMARY, summary_csv(results))
     return results
 
 

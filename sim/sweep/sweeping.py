@@ -10,7 +10,6 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from sim.commands import output
 from sim.remembering import files_stay
 from sim.result_set import ResultSet, load_results, value_text
 from sim.sweep.executors import GivenWorkers, LocalWorkers, Workers, cores
@@ -19,6 +18,7 @@ from sim.sweep.planning import Plan, plan_of
 from sim.sweep.running import Progress, run_points
 from sim.sweep.spec import load_sweep
 from sim.sweep.work import Outcome
+from sim.written_files import write_text
 
 SUMMARY = "summary.csv"
 
@@ -67,7 +67,7 @@ def run_plan(
             run_points(left, folder, workers, counted)
         kept.remove_shared()
         results = load_results(folder)
-        output.write_text(folder / SUMMARY, summary_csv(results))
+        write_text(folder / SUMMARY, summary_csv(results))
     return results
 
 
