@@ -456,6 +456,7 @@ def test_the_command_simulates_other_tiers(folder, capsys, monkeypatch):
     fake.simulate = lambda scenario, progress=None: made_up_run(60, seed=len(scenario.options.tiers), rejected=0)
     monkeypatch.setitem(sys.modules, "sim.serving.simulation", fake)
     monkeypatch.setattr("sim.serving.rebuilding.scenario_of", lambda plain: Scenario(options_of(plain)))
+    monkeypatch.setenv("COLUMNS", "160")  # where no name is folded
     code, out, _ = command(capsys, folder, "--what-if")
     text = " ".join(out.split())
     assert code == 0 and "with and without lower tiers." in text

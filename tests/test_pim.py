@@ -623,6 +623,7 @@ def test_a_probe_prints_what_host_and_units_do_to_each_other(capsys, monkeypatch
         function = getattr(coaccess, name)
         monkeypatch.setattr(coaccess, name, getattr(function, "py_func", function))
     line = ("pim_hbm_aquabolt_xl_6g", "--pattern", "gemv64x512", "--set", "channels=2", "--outstanding", "4")
+    monkeypatch.setenv("COLUMNS", "160")  # where no name is folded
     code, out, _ = run(capsys, *line)
     assert code == 0 and "interleave" in out and "mode changes" in out
     rows = json.loads(run(capsys, *line, "--json")[1])["beside_host"]
