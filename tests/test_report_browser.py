@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,28 +13,6 @@ from sim.report.whole import report_of
 from tests import report_folders
 
 DRAWN = "html[data-drawn=yes]"
-
-
-def _missing(what: str):
-    sentence = f"needs {what}; MEMHIER_REQUIRE_BROWSER=1 makes that a failure"
-    if os.environ.get("MEMHIER_REQUIRE_BROWSER") == "1":
-        pytest.fail(sentence)
-    pytest.skip(sentence)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        _missing("the package playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        _missing("chromium on the PATH")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

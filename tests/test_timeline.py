@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import itertools
 import json
-import os
+import re
 import shutil
 from pathlib import Path
 
@@ -627,31 +627,11 @@ def test_the_checker_reads_strictly(text, tmp_path):
         read(tmp_path / "a.json")
 
 
-@pytest.fixture(scope="module")
-def processor():
-    """Perfetto's own trace processor, where its program is: no package has it, and `perfetto` would download it."""
-    program = os.environ.get("MEMHIER_TRACE_PROCESSOR") or shutil.which("trace_processor_shell")
-    if not program:
-        pytest.skip("needs Perfetto's trace_processor_shell: on PATH, or its place in MEMHIER_TRACE_PROCESSOR")
-    api = pytest.importorskip("perfetto.trace_processor")
-
-    def opened(path):
-        config = api.TraceProcessorConfig(bin_path=program)
-        return api.TraceProcessor(trace=str(path), config=config)
-
-    return opened
-
-
-def test_perfetto_reads_all_of_it(processor, result, serving_result, allocation_result, tmp_path):
+def test_perfetto_reads_all_of_it(perfetto, result, serving_result, allocation_result, tmp_path):
     for name, one in {"run": result, "serving": serving_result, "allocation": allocation_result}.items():
         made = drawn(one, tmp_path, f"{name}.json", most=MANY, recorded_only=name == "serving")
-        with processor(tmp_path / f"{name}.json") as perfetto:
-
-            def rows(query, perfetto=perfetto):
-                return [vars(row) for row in perfetto.query(query)]
-
-            bad = "select name, value from stats where severity in ('error', 'data_loss') and value > 0"
-            assert rows(bad) == []
+        with perfetto.opened(tmp_path / f"{name}.json") as rows:
+            assert rows("select name, value from stats where severity in ('error', 'data_loss') and value > 0") == []
             (slices,) = rows("select count(*) as n, coalesce(sum(dur), 0) as ns from slice")
             events = of(made, "X")
             assert slices["n"] == len(events) + len(of(made, "i"))
@@ -660,6 +640,18 @@ def test_perfetto_reads_all_of_it(processor, result, serving_result, allocation_
             assert counters["n"] == len(of(made, "C"))
             names = {row["name"] for row in rows("select name from thread where tid > 1000")}
             assert names == {e["args"]["name"] for e in made["traceEvents"] if e["name"] == "thread_name"}
+
+
+def test_the_questions_of_the_guide_are_answered(perfetto, result, tmp_path):
+    made = drawn(result, tmp_path, "run.json", most=MANY)
+    page = (Path(__file__).parent.parent / "docs" / "timeline.md").read_text(encoding="utf-8")
+    queries = re.findall(r"(?ms)^```sql\n(.*?)^```$", page)
+    with perfetto.opened(tmp_path / "run.json") as rows:
+        slowest, transfers, *others = map(rows, queries)
+    requests = sorted(end_ns(e) - start_ns(e) for e in of(made, "X", "request", track="served by"))
+    assert [row["dur"] for row in slowest] == requests[: -len(slowest) - 1 : -1]
+    assert sum(row["transfers"] for row in transfers) == len(of(made, "X", process="transfers"))
+    assert len(others) == 2
 
 
 def test_a_result_is_loaded_as_any_other(result):
