@@ -311,11 +311,11 @@ def test_explain_finds_the_trace_of_a_source(tmp_path, capsys, recwarn):
     calls.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,100,3\n2024-01-01 00:00:00,50,2\n")
     options = ("--option", f"trace={calls}", "--option", "reader=azure_llm")
     out = tmp_path / "out"
-    assert called("alloc", "kv_growth", *options, "--allocators", "paged:page_bytes=1", "--out", out) == 0
+    assert called("alloc", "kv_growth", *options, "--allocators", "paged:page_bytes=1024", "--out", out) == 0
     assert not recwarn.list, "nothing is lost, so nothing needs a legend"
-    assert called("explain", out / "paged_page_bytes=1") == 2
+    assert called("explain", out / "paged_page_bytes=1024") == 2
     capsys.readouterr()
-    assert called("explain", out / "paged_page_bytes=1", "--trace", calls) == 0
+    assert called("explain", out / "paged_page_bytes=1024", "--trace", calls) == 0
     assert "refused nothing" in capsys.readouterr().out
 
 
