@@ -522,3 +522,13 @@ def test_bad_calibrations_are_refused(tmp_path, change, expected):
     path.write_text(text.replace(*change))
     with pytest.raises(InputError, match=expected):
         calibrations.load_calibration(path)
+
+
+def test_times_of_one_shape_are_not_corrected(tmp_path, capsys):
+    """All of them are one group, which nothing else is left to be told by."""
+    tokens = np.random.default_rng(1).integers(64, 8192, 60)
+    rows = [f"linear,up,{2000 + one * 1024 * 1024 / 1e5:.0f},{one},1024,1024" for one in tokens]
+    (tmp_path / "times.csv").write_text("\n".join(["kind,operator,time_ns,tokens,k,n", *rows]) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["calibrate", str(tmp_path / "times.csv"), "--device", "a100_sxm_80g", "--out", str(tmp_path / "x.yaml")])
+    assert ended.value.code == 0 and "linear" in capsys.readouterr().out

@@ -68,7 +68,11 @@ def learn(
 
 
 def _best_prices(fit: _Fit, fold: np.ndarray, columns: int) -> tuple[float, float] | None:
-    """Of differences along and across the rows' axis; None where what is not corrected is told as well."""
+    """Of differences along and across the rows' axis; None where what is not corrected is told as well, or where all
+    samples are of one fold, so that there are no others to tell it by.
+    """
+    if np.unique(fold).size < 2:
+        return None
     left = {None: np.abs(fit.told).mean()}
     for along in _PRICES:
         for across in _PRICES if columns > 1 else (0.0,):
