@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html.parser
 import itertools
 import json
@@ -200,6 +201,21 @@ def test_the_front_of_a_study_keeps_to_its_limits():
     chart = pareto(pandas.DataFrame(rows), *shown, limits=[Limit("c", AT_MOST, 2.0)])
     told = dict(zip(chart.data["setting"], chart.data["place"], strict=True))
     assert told == {"p": "on the front", "q": "on the front", "r": "beaten", "s": "beyond a limit"}
+
+
+def test_the_verdict_of_a_study_names_nothing_that_breaks_a_limit(folders):
+    swept = sim.load_results(folders["sweep"])
+    cost, latency = "cost_usd_per_million_requests", "latency_mean_ns"
+    ranked = sorted(swept, key=lambda run: run.result.summary[cost])
+    least = ranked[1].result.summary["hit_ratio"]
+    limit = {"metric": "hit_ratio", "kind": "at_least", "value": least}
+    study = {"study": {"objectives": {cost: "lower", latency: "lower"}, "limits": [limit]}}
+    results = dataclasses.replace(swept, manifests=(study,))
+    good = [run for run in swept if run.result.summary["hit_ratio"] >= least]
+    cheapest = min(good, key=lambda run: run.result.summary[cost])
+    told = report_of(results).verdict
+    assert f"{len(swept) - len(good)} break a limit (hit_ratio at least" in told[0]
+    assert f"capacity {cheapest.values['tiers.hbm.capacity']}, eviction" in told[1] and "cost" in told[1]
 
 
 def test_values_of_fields_stand_where_they_belong():

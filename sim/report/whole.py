@@ -17,12 +17,13 @@ import numpy as np
 
 from sim import metrics
 from sim.errors import InputError
-from sim.pareto import Limit
+from sim.pareto import Front, Limit, pareto_front
 from sim.report import charts, sweep_charts, tables
 from sim.report.cells import Shown, best_on_what, column_of
 from sim.report.charts import Axis, Chart
 from sim.report.sections import Cell, Fold, Group, Section, Table, Words, section
 from sim.result_set import ResultSet, Run, label_of, short_names
+from sim.study.report import sentences
 
 if TYPE_CHECKING:
     import pandas
@@ -226,6 +227,9 @@ def _named(run: Run, label: str) -> str:
 
 def _verdict(family: _Family) -> list[str]:
     """Of a comparison and of one run, the sentences of their terminal reports; of many, who is best over all seeds."""
+    front = pareto_front(family.set) if _of_study(family.set) else None
+    if front is not None and len(front.untold) < len(family.set):
+        return _of_front(family, front)
     values = list(family.results.values())
     if len(values) <= MOST_COMPARED and len(family.means) == len(values):
         with consistent(values):
@@ -239,6 +243,21 @@ def _verdict(family: _Family) -> list[str]:
     if best is not family.first:
         with consistent([best, family.first]):
             lines += family.kind.verdict([best, family.first])[1:]
+    return lines
+
+
+def _of_front(family: _Family, front: Front) -> list[str]:
+    """Of a study: how many are on its front, and which of those is the best of each objective; what breaks a limit is
+    none of them.
+    """
+    results, known = family.set, {one.metric: one for one in family.shown}
+    lines = sentences(results, front)
+    for metric, better in front.objectives.items() if front.runs else ():
+        column = known.get(metric) or tables.shown(results.declaration(metric))
+        wanted = max if better == metrics.HIGHER else min
+        best = wanted(front.runs, key=lambda run, metric=metric: run.result.summary[metric])
+        told = column_of(column, [best.result.summary[metric]])
+        lines.append(f"Of these the best {column.noun}, {told.texts[0]} {told.unit}: {_settled(best.values)}.")
     return lines
 
 
