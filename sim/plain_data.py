@@ -48,3 +48,10 @@ def value_of(value: Any) -> Any:
 def place(own_name: str | None, known: str | None) -> str | None:
     """Where a file of this own name is, if that is the known place; else the name."""
     return known if own_name and known and Path(known).name == own_name else own_name
+
+
+def on_trace(scenario: Any, trace: str, folder: Path | None) -> Any:
+    """The scenario of these results with its trace in another place. Raises InputError where it has none."""
+    if scenario.workload.trace is None:
+        raise InputError("--trace is of a run of a trace; what this one served was generated:", file=folder)
+    return dataclasses.replace(scenario, workload=dataclasses.replace(scenario.workload, trace=trace))

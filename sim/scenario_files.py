@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,46 @@ def looks_like_path(text: str) -> bool:
     return "/" in text or "\\" in text or text.endswith((".yaml", ".yml"))
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """Files of one sort that come with memhier. noun: what one is; below: their folder within that of the scenarios."""
+
+    noun: str
+    below: str = ""
+
+    def folder(self) -> Path:
+        return Path(importlib.import_module("scenarios").__path__[0]) / self.below
+
+    def names(self) -> tuple[str, ...]:
+        """Sorted."""
+        return tuple(sorted(path.stem for path in self.folder().glob("*.yaml")))
+
+    def locate(self, name_or_path: str | Path) -> Path:
+        """The file of a name, or the path itself where it looks like one. Raises InputError on an unknown name."""
+        text = str(name_or_path)
+        if isinstance(name_or_path, Path) or looks_like_path(text):
+            return Path(name_or_path)
+        if text in self.names():
+            return self.folder() / f"{text}.yaml"
+        raise InputError(f"unknown {self.noun}", value=text, candidates=self.names())
+
+    def name_errors(self, document: Document) -> list[InputError]:
+        """A file that comes with memhier is called as it says."""
+        name = document.data.get("name")
+        is_shipped = document.file.resolve().parent == self.folder().resolve()
+        if not is_shipped or not isinstance(name, str) or name == document.file.stem:
+            return []
+        return [document.error("name", ("name",), value=name, expected=f"the file's own, {document.file.stem!r}")]
+
+
+SCENARIOS = Shelf("scenario")
+SWEEPS = Shelf("sweep", "sweeps")
+STUDIES = Shelf("study", "studies")
+
+
 def locate(name_or_path: str | Path) -> Path:
-    """The file of a shipped name, or the path itself where it looks like one. Raises InputError on an unknown name."""
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or looks_like_path(text):
-        return Path(name_or_path)
-    if text in shipped():
-        return _folder() / f"{text}.yaml"
-    raise InputError("unknown scenario", value=text, candidates=shipped())
+    """The file of a scenario, see `Shelf.locate`."""
+    return SCENARIOS.locate(name_or_path)
 
 
 def kind_of(name_or_path: str | Path) -> str:
@@ -63,25 +95,16 @@ def own_name(text: str | None) -> str | None:
     return Path(text).name if text is not None and "/" in text.replace("\\", "/") else text
 
 
-@functools.cache
 def shipped() -> tuple[str, ...]:
     """Names of the scenarios that come with memhier, sorted."""
-    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
-
-
-def _folder() -> Path:
-    return Path(importlib.import_module("scenarios").__path__[0])
+    return SCENARIOS.names()
 
 
 # --- what is wrong with references -----------------------------------------------------------------------------------
 
 
 def name_errors(document: Document) -> list[InputError]:
-    name = document.data.get("name")
-    is_shipped = document.file.resolve().parent == _folder().resolve()
-    if not is_shipped or not isinstance(name, str) or name == document.file.stem:
-        return []
-    return [document.error("name", ("name",), value=name, expected=f"the file's own, {document.file.stem!r}")]
+    return SCENARIOS.name_errors(document)
 
 
 def profile_of(document: Document) -> tuple[Profile | None, list[InputError]]:

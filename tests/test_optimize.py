@@ -21,8 +21,9 @@ from sim import cli
 from sim.errors import InputError
 from sim.pareto import AT_LEAST, AT_MOST, Limit, non_dominated, pareto_front
 from sim.result_set import load_results
+from sim.scenario_files import STUDIES
 from sim.study.asking import Scored, chosen
-from sim.study.spec import load_study, study_names
+from sim.study.spec import load_study
 
 ROOT = Path(__file__).parent.parent
 SMALL = """
@@ -40,20 +41,6 @@ trials: 12
 batch: 3
 seed: 4
 """
-
-
-@pytest.fixture
-def memhier(capsys):
-    """Runs the command line here: (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return call
 
 
 @pytest.fixture
@@ -286,7 +273,7 @@ def test_a_folder_of_something_else_is_left_alone(written, memhier, tmp_path):
 
 
 def test_shipped_studies_are_good():
-    assert study_names()
-    for name in study_names():
+    assert STUDIES.names()
+    for name in STUDIES.names():
         study = load_study(name)
         assert study.name == name and len(study.objectives) >= 2

@@ -18,7 +18,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim import cli, estimates, metrics
+from sim import estimates, metrics
 from sim.comparing import Change
 from sim.errors import InputError
 from sim.metric_values import parse_value
@@ -43,20 +43,6 @@ scenarios:
     compare: [fifo, lru]
     metrics: [hit_ratio, latency_p99_ns]
 """
-
-
-@pytest.fixture
-def memhier(capsys):
-    """Runs the command line here: (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

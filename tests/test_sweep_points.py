@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from sim import units
 from sim.cli import main
 from sim.errors import InputError
+from sim.scenario_files import SWEEPS
 from sim.sweep.amounts import amount_of, spelled_like
 from sim.sweep.constraints import parse_constraint
 from sim.sweep.effects import SEEDS, effects
 from sim.sweep.fields import parse_field
 from sim.sweep.planning import plan_of
 from sim.sweep.sampling import GRID, LATIN_HYPERCUBE, RANDOM, ZIP, Sample, combinations
-from sim.sweep.spec import check_sweep_file, load_sweep, sweep_names
+from sim.sweep.spec import check_sweep_file, load_sweep
 
 ROOT = Path(__file__).parent.parent
 
@@ -318,7 +319,7 @@ def test_a_scenario_beside_the_sweep_is_found(tmp_path):
     assert len(plan_of(load_sweep(written(tmp_path, "scenario: ./own.yaml\nseeds: 2"))).points) == 2
 
 
-@pytest.mark.parametrize("name", sweep_names())
+@pytest.mark.parametrize("name", SWEEPS.names())
 def test_shipped_sweeps_are_good(name):
     assert 10 <= len(plan_of(load_sweep(name)).points) <= 50
 

@@ -424,7 +424,7 @@ def test_bad_input_is_one_line(result, serving_result, allocation_result, tmp_pa
     assert "cannot write the timeline" in refused(capsys, folder, "--out", tmp_path / "no" / "a.json")
     assert "--scenario is of a run" in refused(capsys, allocation_result.folder, *out, "--scenario", "a")
     assert "'none'" in refused(capsys, serving_result.folder, *out), "the trace of a made-up run"
-    assert "were generated" in refused(capsys, folder, *out, "--trace", "a.csv")
+    assert "was generated" in refused(capsys, folder, *out, "--trace", "a.csv")
     assert "both --json and --csv" in refused(capsys, folder, *out, "--json", "--csv")
     assert list(tmp_path.iterdir()) == []
 

@@ -132,19 +132,21 @@ def scenarios() -> Iterator[Row]:
 
 
 def sweeps() -> Iterator[Row]:
+    from sim.scenario_files import SWEEPS
     from sim.sweep.planning import plan_of
-    from sim.sweep.spec import load_sweep, sweep_names
+    from sim.sweep.spec import load_sweep
 
-    for name in sweep_names():
+    for name in SWEEPS.names():
         plan = plan_of(load_sweep(name))
         row = {"name": name, "scenario": plan.sweep.scenario, "runs": len(plan.points)}
         yield {**row, "fields": ", ".join(plan.sweep.fields), "description": plan.sweep.description}
 
 
 def studies() -> Iterator[Row]:
-    from sim.study.spec import load_study, study_names
+    from sim.scenario_files import STUDIES
+    from sim.study.spec import load_study
 
-    for name in study_names():
+    for name in STUDIES.names():
         study = load_study(name)
         row = {"name": name, "scenario": study.scenario, "trials": study.trials, "fields": ", ".join(study.fields)}
         yield {**row, "objectives": ", ".join(study.objectives), "description": study.description}

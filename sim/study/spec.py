@@ -6,8 +6,6 @@ keys.
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from sim.metric_values import parse_value
 from sim.pareto import AT_LEAST, AT_MOST, Limit, check_direction
 from sim.profile import validate
 from sim.remembering import files_stay
-from sim.scenario_files import looks_like_path, moved, raise_if_any
+from sim.scenario_files import STUDIES, looks_like_path, moved, raise_if_any
 from sim.scenario_kind import ScenarioKind
 from sim.scenario_schema import Name, Seed, Strict, Text, whole_number
 from sim.sweep import fields as f
@@ -85,10 +83,11 @@ def load_study(name_or_path: str | Path, overrides: Mapping[str, Any] | None = N
     The scenario is loaded at the ends of each field, so that a field that does not exist is told here. Raises
     InputErrors that list everything wrong.
     """
-    document = read_document(locate(name_or_path))
+    document = read_document(STUDIES.locate(name_or_path))
     document = replace(document, said_as={("set", name): f"--set {name}" for name in overrides or {}})
     spec, errors = validate(_StudySpec, document)
-    raise_if_any(errors)
+    raise_if_any([*errors, *STUDIES.name_errors(document)])
+    errors = []
     for name in {**spec.set, **(overrides or {})}:
         if name in spec.fields:
             errors.append(document.error("a field that varies is also set:", ("fields", name), value=name))
@@ -117,26 +116,6 @@ def load_study(name_or_path: str | Path, overrides: Mapping[str, Any] | None = N
     )
     _check_fields(study)
     return study
-
-
-def locate(name_or_path: str | Path) -> Path:
-    """The file of a shipped name, or the path itself where it looks like one. Raises InputError on an unknown name."""
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or looks_like_path(text):
-        return Path(name_or_path)
-    if text in study_names():
-        return _folder() / f"{text}.yaml"
-    raise InputError("unknown study", value=text, candidates=study_names())
-
-
-@functools.cache
-def study_names() -> tuple[str, ...]:
-    """Names of the studies that come with memhier, sorted."""
-    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
-
-
-def _folder() -> Path:
-    return Path(importlib.import_module("scenarios").__path__[0]) / "studies"
 
 
 # --- schema -----------------------------------------------------------------------------------------------------------

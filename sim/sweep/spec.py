@@ -6,8 +6,6 @@ the keys.
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sim.errors import InputError
 from sim.profile import validate
-from sim.scenario_files import each, looks_like_path, raise_if_any
+from sim.scenario_files import SWEEPS, each, looks_like_path, raise_if_any
 from sim.scenario_schema import Name, Strict, Text, whole_number
 from sim.sweep import fields as f
 from sim.sweep.constraints import Constraint, parse_constraint
@@ -71,7 +69,7 @@ def load_sweep(name_or_path: str | Path, overrides: Mapping[str, Any] | None = N
 
     overrides: of every point, over what the file's `set` says. Raises InputErrors that list everything wrong.
     """
-    document = read_document(locate(name_or_path))
+    document = read_document(SWEEPS.locate(name_or_path))
     document = replace(document, said_as={("set", name): f"--set {name}" for name in overrides or {}})
     sweep, errors = _sweep_of(document, overrides or {})
     raise_if_any(errors)
@@ -87,26 +85,6 @@ def check_sweep_file(path: str | Path) -> list[InputError]:
     except InputError as error:
         return each(error)
     return []
-
-
-def locate(name_or_path: str | Path) -> Path:
-    """The file of a shipped name, or the path itself where it looks like one. Raises InputError on an unknown name."""
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or looks_like_path(text):
-        return Path(name_or_path)
-    if text in sweep_names():
-        return _folder() / f"{text}.yaml"
-    raise InputError("unknown sweep", value=text, candidates=sweep_names())
-
-
-@functools.cache
-def sweep_names() -> tuple[str, ...]:
-    """Names of the sweeps that come with memhier, sorted."""
-    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
-
-
-def _folder() -> Path:
-    return Path(importlib.import_module("scenarios").__path__[0]) / "sweeps"
 
 
 # --- schema ----------------------------------------------------------------------------------------------------------
@@ -177,7 +155,7 @@ class _SweepSpec(Strict):
 
 def _sweep_of(document: Document, overrides: Mapping[str, Any]) -> tuple[Sweep | None, list[InputError]]:
     spec, errors = validate(_SweepSpec, document)
-    errors += _name_errors(document)
+    errors += SWEEPS.name_errors(document)
     if spec is None:
         return None, errors
     errors += _agreement_errors(document, spec, overrides)
@@ -217,14 +195,6 @@ def constraints_of(
             )
             errors.append(told)
     return tuple(found), errors
-
-
-def _name_errors(document: Document) -> list[InputError]:
-    name = document.data.get("name")
-    is_shipped = document.file.resolve().parent == _folder().resolve()
-    if not is_shipped or not isinstance(name, str) or name == document.file.stem:
-        return []
-    return [document.error("name", ("name",), value=name, expected=f"the file's own, {document.file.stem!r}")]
 
 
 def _agreement_errors(document: Document, spec: _SweepSpec, overrides: Mapping[str, Any]) -> list[InputError]:

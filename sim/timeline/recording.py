@@ -6,7 +6,6 @@ then every second of those, and so on.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import numpy as np
 from sim import result_files
 from sim.errors import InputError
 from sim.looks import Progress
+from sim.plain_data import on_trace
 from sim.timeline.picture import Window
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ def recorded(
 
     plain = result.manifest["scenario"]
     rebuilt = scenario_of(plain if scenario is None else with_places(plain, load_scenario(scenario)))
-    if trace is not None:
-        if rebuilt.workload.trace is None:
-            raise InputError("--trace is of a run of a trace; this one's requests were generated:", file=result.folder)
-        rebuilt = dataclasses.replace(rebuilt, workload=dataclasses.replace(rebuilt.workload, trace=trace))
+    rebuilt = rebuilt if trace is None else on_trace(rebuilt, trace, result.folder)
     reader = Reader(window, most)
     simulation = simulate(rebuilt, progress=progress, log=reader)
     _check_same(result, simulation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from sim.errors import InputError
 from sim.looks import Progress
+from sim.plain_data import on_trace
 from sim.timeline.picture import Window
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ def logged(
 
     plain = result.manifest["scenario"]
     rebuilt = scenario_of(plain if scenario is None else with_places(plain, load_serving_scenario(scenario)))
-    if trace is not None:
-        if rebuilt.workload.trace is None:
-            raise InputError("--trace is of a run of a trace; this one's calls were generated:", file=result.folder)
-        rebuilt = dataclasses.replace(rebuilt, workload=dataclasses.replace(rebuilt.workload, trace=trace))
+    rebuilt = rebuilt if trace is None else on_trace(rebuilt, trace, result.folder)
     reader = _Reader(window, most)
     run = simulate(rebuilt, progress, log=reader.take)
     finish_ns = result.column("requests", "finish_ns")
